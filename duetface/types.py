@@ -82,7 +82,7 @@ class Decision:
     subject_id: set only for an accept.
     fmr: the false match rate at which the threshold was set.
     fpir: for 1:N, the false positive identification rate expected at the present gallery size.
-    cosine_similarity: set only for the auditor's role.
+    cosine_similarity, nearest_subject_id: set only for the auditor's role.
     """
 
     outcome: Outcome
@@ -95,3 +95,4 @@ class Decision:
     decision_id: str = ""
     expires_in_s: float = 0.0
     cosine_similarity: float | None = None
+    nearest_subject_id: str = ""
