@@ -36,7 +36,7 @@ def complete(folder: Path) -> bool:
 
 def download(folder: Path) -> None:
     """Have pip put the two pinned archives into `folder`, checked by their hashes."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-build-isolation", "--require-hashes", "--only-binary", "scikit-image"]
     command += ["--no-binary", "face-recognition", "--dest", str(folder), "--requirement", str(REQUIREMENTS)]
     subprocess.run(command, check=True)

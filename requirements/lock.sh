@@ -8,7 +8,7 @@ lock() { # lock OUTPUT INPUT...
     "$BIN/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-emit-find-links --no-annotate --custom-compile-command "make lock" --output-file "$output" "$@"
 }
-lock requirements/runtime.txt pyproject.toml --extra edge --extra service --extra report
+lock requirements/runtime.txt pyproject.toml --extra edge --extra service --extra report --constraint requirements/constraints.in
 lock requirements/build.txt requirements/build.in --constraint requirements/runtime.txt
 lock requirements/dev.txt pyproject.toml --extra dev --constraint requirements/runtime.txt
 lock requirements/train.txt requirements/train.in --constraint requirements/runtime.txt --constraint requirements/build.txt
