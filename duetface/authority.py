@@ -80,6 +80,7 @@ class Authority:
 
         Raises ConfigError if the name is unfit, the roles are none or hold `server`, or the folder is in use.
         """
+        _check_name("name", name)
         if not roles or Role.SERVER in roles:
             raise ConfigError("a client certificate needs one or more of: agent, verifier, operator, auditor, peer")
         names = [x509.UniformResourceIdentifier(f"spiffe://{self.realm}/{role}/{name}") for role in sorted(set(roles))]
@@ -92,6 +93,7 @@ class Authority:
 
         hosts: DNS names and IP addresses under which clients reach it.
         """
+        _check_name("name", name)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"spiffe://{self.realm}/server/{name}")]
         names += [_host_name(host) for host in hosts]
         return self._issue(name, names, ExtendedKeyUsageOID.SERVER_AUTH, folder, "server", now, days)
@@ -106,7 +108,6 @@ class Authority:
         now: datetime,
         days: int,
     ) -> PeerIdentity:
-        _check_name("name", name)
         if (folder / f"{stem}.key").exists():
             raise ConfigError(f"{folder} holds a key already: choose another name or folder")
         key = ec.generate_private_key(ec.SECP256R1())

@@ -184,9 +184,7 @@ class Client:
         )
         return decision_from_message(self._call(self._verification.Verify, request).decision)
 
-    def identify(
-        self, probe: Probe, purpose: str = "", at_least_revision: int = 0, partition: str = ""
-    ) -> Decision:
+    def identify(self, probe: Probe, purpose: str = "", at_least_revision: int = 0, partition: str = "") -> Decision:
         """Search one capture in the gallery (1:N, open-set)."""
         request = verification_pb2.IdentifyRequest(
             signed_probe=self.sign(probe),

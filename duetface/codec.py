@@ -51,9 +51,7 @@ def encode_plane(codes: Codes, plane: PlaneSpec) -> bytes:
     """
     expected = "int8" if plane.signed else "uint8"
     if codes.shape != plane.shape or codes.dtype != expected:
-        raise MessageError(
-            f"plane {plane.name}: got {codes.dtype} {codes.shape}, expected {expected} {plane.shape}"
-        )
+        raise MessageError(f"plane {plane.name}: got {codes.dtype} {codes.shape}, expected {expected} {plane.shape}")
     packed = pack(codes, plane.bits)
     if plane.codec == "stored":
         return packed
@@ -91,8 +89,7 @@ def face_to_message(face: ProtectedFace, split: SplitSpec) -> face_pb2.Protected
     return face_pb2.ProtectedFace(
         split_digest=face.split_digest,
         planes=[
-            face_pb2.Plane(name=plane.name, data=encode_plane(face.planes[plane.name], plane))
-            for plane in split.planes
+            face_pb2.Plane(name=plane.name, data=encode_plane(face.planes[plane.name], plane)) for plane in split.planes
         ],
     )
 
@@ -112,15 +109,15 @@ def face_from_message(message: face_pb2.ProtectedFace, split: SplitSpec) -> Prot
 def probe_to_bytes(probe: Probe, splits: Mapping[bytes, SplitSpec], now_monotonic_ns: int) -> bytes:
     """Serialise a probe at the moment of signing.
 
-    splits: split digest -> spec, for every face of the probe.
+    splits: the splits that the service serves, by digest; faces of other splits are left out.
     now_monotonic_ns: the same clock as the probe's capture time.
-    Raises ContractError for a face of another split.
+    Raises ContractError if no face is left.
     """
-    unknown = [face.split_digest.hex()[:12] for face in probe.faces if face.split_digest not in splits]
-    if unknown:
-        raise ContractError(f"the probe has a face of split {unknown[0]}…, which the service does not serve")
+    served = [face for face in probe.faces if face.split_digest in splits]
+    if not served:
+        raise ContractError("the service serves no split of this probe: update the agent, or the service")
     message = face_pb2.Probe(
-        faces=[face_to_message(face, splits[face.split_digest]) for face in probe.faces],
+        faces=[face_to_message(face, splits[face.split_digest]) for face in served],
         quality=face_pb2.Quality(
             unified=probe.quality.unified,
             sharpness=probe.quality.sharpness,
