@@ -6,14 +6,23 @@ CVPR workshops 2019. The vertices are numbered as in MediaPipe's canonical face 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from duetface.alignment import Transform, transform_points, warp
+from edge_agent.detector import Detection
+from edge_agent.five_points import five_points
 from edge_agent.litert import LiteRtModel
 
-VERTICES = 468
+__all__ = ["FaceMesh", "Mesh", "five_points", "hull", "region_transform"]
+
+VERTICES: Final = 468
+REGION_GROWTH: Final = 1.5
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,8 @@ class Mesh:
     camera, 0 at the head's centre of mass.  presence: in [0, 1], that the region holds a face.
     """
 
-    points_px: NDArray[np.float32]
-    depth_px: NDArray[np.float32]
+    points_px: Floats
+    depth_px: Floats
     presence: float
 
 
@@ -51,9 +60,7 @@ class FaceMesh:
             raise ValueError(f"expected a square uint8 RGB region, got {rgb_u8_hwc.shape}")
         size = self._model.input_width
         shrinking = side > size
-        resized = cv2.resize(
-            rgb_u8_hwc, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        )
+        resized = cv2.resize(rgb_u8_hwc, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
         coordinates, presence_logit = self._model.run(resized[None].astype(np.float32) / 255.0)
         vertices = coordinates.reshape(VERTICES, 3) * np.float32(side / size)
         # The network counts from the corner of the first pixel, we count from its centre.
@@ -61,17 +68,32 @@ class FaceMesh:
         logit = float(np.clip(presence_logit.reshape(-1)[0], -80.0, 80.0))
         return Mesh(points_px, vertices[:, 2], 1.0 / (1.0 + float(np.exp(-logit))))
 
+    def place(self, rgb_u8_hwc: NDArray[np.uint8], detection: Detection) -> Mesh:
+        """Return the mesh of a detected face in the pixels of the whole picture."""
+        side = self._model.input_width
+        to_region = region_transform(detection, side)
+        mesh = self.detect(warp(rgb_u8_hwc, to_region, side, border="edge"))
+        to_picture = np.asarray(cv2.invertAffineTransform(to_region), dtype=np.float64)
+        scale = np.float32(np.hypot(to_picture[0, 0], to_picture[1, 0]))
+        return Mesh(transform_points(to_picture, mesh.points_px), mesh.depth_px * scale, mesh.presence)
 
-def hull(points_px: NDArray[np.float32]) -> NDArray[np.float32]:
+
+def region_transform(detection: Detection, side_px: int) -> Transform:
+    """Return the transform from the picture to an upright square around a found face.
+
+    Turned so that the eyes are level and grown to 1.5 times the box, as the mesh was trained
+    (MediaPipe, face_detection_front_detection_to_roi.pbtxt).
+    """
+    eye_line = detection.keypoints_px[1] - detection.keypoints_px[0]
+    angle = float(np.arctan2(eye_line[1], eye_line[0]))
+    scale = side_px / max(REGION_GROWTH * max(detection.width_px, detection.height_px), 1.0)
+    cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    middle = np.full(2, (side_px - 1) / 2.0)
+    return np.column_stack([turn, middle - turn @ detection.centre_px])
+
+
+def hull(points_px: Floats) -> Floats:
     """Return the convex outline (K, 2) float32 of points (N, 2), in order around it."""
     outline = cv2.convexHull(np.ascontiguousarray(points_px, dtype=np.float32))
-    return outline.reshape(-1, 2).astype(np.float32)
-
-
-def five_points(points_px: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (5, 2): eye, eye, nose, mouth corner, mouth corner; the picture's left side first.
-
-    points_px: (468, 2) mesh points; the result is in the same pixels.
-    """
-    right_eye, left_eye = points_px[[33, 133]].mean(0), points_px[[263, 362]].mean(0)
-    return np.stack([right_eye, left_eye, points_px[1], points_px[61], points_px[291]])
+    return np.asarray(outline, dtype=np.float32).reshape(-1, 2)

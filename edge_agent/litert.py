@@ -28,9 +28,7 @@ class LiteRtModel:
         self._interpreter = interpreter
         self._input = interpreter.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in interpreter.get_output_details()]
-        self.input_height, self.input_width = (
-            int(side) for side in interpreter.get_input_details()[0]["shape"][1:3]
-        )
+        self.input_height, self.input_width = (int(side) for side in interpreter.get_input_details()[0]["shape"][1:3])
 
     @classmethod
     def load(cls, models_root: Path, role: str, threads: int = 1) -> "LiteRtModel":
@@ -73,9 +71,7 @@ def _verified_bytes(path: Path, expected_sha256: str) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
     got_sha256 = hashlib.sha256(content).hexdigest()
     if got_sha256 != expected_sha256:
-        raise ModelError(
-            f"{path}: SHA-256 is {got_sha256[:16]}…, expected {expected_sha256[:16]}…; {REMEDY}"
-        )
+        raise ModelError(f"{path}: SHA-256 is {got_sha256[:16]}…, expected {expected_sha256[:16]}…; {REMEDY}")
     return content
 
 
