@@ -1,0 +1,1 @@
+"""The `duetface` command: parses, builds and calls. Nothing imports it."""

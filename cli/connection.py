@@ -1,0 +1,62 @@
+"""From options to a connection: which state folder, which service, which certificate."""
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duetface.errors import ConfigError
+
+if TYPE_CHECKING:
+    from duetface.client import Client
+
+DEFAULT_ADDRESS = "127.0.0.1:50061"
+
+
+def state_folder(state: Path | None) -> Path:
+    """The state folder that was named, or the user's own."""
+    if state is not None:
+        return state
+    import platformdirs
+
+    return platformdirs.user_data_path("duetface")
+
+
+def existing_state(state: Path | None) -> Path:
+    """As `state_folder`; raises ConfigError if `duetface init` was not run there."""
+    folder = state_folder(state)
+    if not (folder / "config.toml").is_file():
+        raise ConfigError(f"{folder} is no state folder: run `duetface init`, or name the right one with --state")
+    return folder
+
+
+def service_address(service: str | None, state: Path | None) -> str:
+    """HOST:PORT that was named, or the one that the state folder's service listens on."""
+    if service is not None:
+        _check_address(service)
+        return service
+    config = state_folder(state) / "config.toml"
+    try:
+        listen = tomllib.loads(config.read_text(encoding="utf-8")).get("listen", {}) if config.is_file() else {}
+        return str(listen.get("address", DEFAULT_ADDRESS)).replace("0.0.0.0:", "127.0.0.1:")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{config} cannot be read: {error}") from error
+
+
+def identity_folder(identity: Path | None, state: Path | None, name: str) -> Path:
+    """The folder of a client certificate that was named, or the one called `name` in the state folder."""
+    return identity if identity is not None else existing_state(state) / "clients" / name
+
+
+def connect(state: Path | None, service: str | None, identity: Path | None, name: str = "operator") -> "Client":
+    """Open a client as the named identity.  The first call makes the connection."""
+    from duetface.client import Client
+    from duetface.identity import ClientIdentity
+
+    address = service_address(service, state)
+    return Client.connect(address, ClientIdentity.load(identity_folder(identity, state, name)))
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"--service {address}: expected HOST:PORT, for example {DEFAULT_ADDRESS}")

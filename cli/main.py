@@ -1,0 +1,64 @@
+"""The `duetface` command."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli import audit, certs, decide, enroll, gallery, models, service
+from cli.exits import exit_code, one_line
+from duetface.errors import DuetFaceError
+
+app = typer.Typer(
+    name="duetface",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # its locals could hold a picture or a key
+    rich_markup_mode="markdown",
+    help="Face authentication whose pictures never leave the device.",
+    epilog="Exit codes: 0 done or accepted, 1 rejected, 2 misuse, 3 no usable face, 4 service or device not there, "
+    "or the request refused.",
+)
+app.command("init")(service.init)
+app.command("serve")(service.serve)
+app.add_typer(certs.app, name="certs")
+app.command("enroll")(enroll.enroll)
+app.command("verify")(decide.verify)
+app.command("identify")(decide.identify)
+app.add_typer(gallery.app, name="gallery")
+app.add_typer(audit.app, name="audit")
+app.add_typer(models.app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from duetface import __version__
+
+        sys.stdout.write(f"duetface {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def duetface(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Face authentication whose pictures never leave the device."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    try:
+        app(args=list(argv) if argv is not None else None, prog_name="duetface")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except DuetFaceError as error:
+        sys.stderr.write(f"duetface: {one_line(error)}\n")
+        return exit_code(error)
+    return 0
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
