@@ -20,7 +20,7 @@ POLL_S = 1.0
 app = typer.Typer(no_args_is_help=True, help="The audit: every decision, change and refusal.")
 
 
-@app.command(epilog="Examples: `duetface audit tail`, `duetface audit tail -n 5 --json`, `duetface audit tail --follow`")
+@app.command(epilog="Examples: `duetface audit tail --follow`, `duetface audit tail -n 5 --json`")
 def tail(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=1000, help="How many records.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
