@@ -1,0 +1,375 @@
+"""The gallery of one realm: who is enrolled, what they agreed to, whom a probe resembles, and the audit of it all.
+
+Every call blocks and may be made from any thread.  A call that returns is committed; one that raises left nothing.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import func, select
+
+from duetface.errors import ContractError, DuetFaceError, MessageError, OverloadedError
+from gallery import enrolment, failures, recognition, subjects, templates
+from gallery.enrolment import NewTemplate
+from gallery.faiss_exact import FaissExactIndex
+from gallery.index import Vectors, check_vectors
+from gallery.keys import KeyProvider
+from gallery.ledger import Entry, canonical, read_audit, read_changes, verify_audit
+from gallery.migrate import migrate
+from gallery.realm import Realm, Writing, open_realm
+from gallery.records import (
+    Actor,
+    AddedTemplate,
+    AuditRecord,
+    Change,
+    Clock,
+    Consent,
+    DecisionRecord,
+    GalleryStatistics,
+    LockOutState,
+    SubjectMatch,
+    SubjectRecord,
+    TemplateRecord,
+)
+from gallery.schema import realms
+from gallery.schema import subjects as subjects_table
+from gallery.store import SqlStore
+from gallery.subjects import check_subject_id, check_text
+from gallery.templates import Capture
+from gallery.view import IndexFactory, Progress, View
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """What a site may choose.
+
+    dimension: D of every embedding.  templates_per_subject: most templates of one subject in one space.
+    spaces: the only template spaces accepted, or None for any.
+    index_factory: makes an empty index of a dimension.
+    busy_timeout_ms: how long a SQLite write waits for another process's lock.
+    """
+
+    dimension: int = 512
+    templates_per_subject: int = 64
+    spaces: frozenset[bytes] | None = None
+    index_factory: IndexFactory = FaissExactIndex
+    busy_timeout_ms: int = 5000
+
+
+class Gallery:
+    """Store, keys and indexes of one realm.
+
+    `partition` names a scratch set that is searched apart and can be dropped as a whole; "" is the real one.
+    """
+
+    def __init__(self, realm: Realm, options: GalleryOptions) -> None:
+        """Used by open and create."""
+        self._realm = realm
+        self._options = options
+        self._view = View(realm.store, realm.realm_id, realm.vault, options.index_factory, options.dimension)
+        self._verifier = recognition.Verifier(realm, options.dimension)
+        self._committed = 0
+
+    @classmethod
+    def create(
+        cls, database_url: str, realm: str, keys: KeyProvider, clock: Clock, options: GalleryOptions | None = None
+    ) -> Self:
+        """Make the database if it is not there, and the realm in it; the same as open if both are there."""
+        return cls._open(database_url, realm, keys, clock, options or GalleryOptions(), None, create=True)
+
+    @classmethod
+    def open(
+        cls,
+        database_url: str,
+        realm: str,
+        keys: KeyProvider,
+        clock: Clock,
+        options: GalleryOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Open, migrate an older store after a copy, check the keys, and load the indexes.
+
+        database_url: a path or SQLAlchemy's URL.  progress: told the number of templates loaded so far.
+        Raises GalleryError or ConfigError, naming file and remedy, if anything is missing, newer, damaged or foreign.
+        """
+        return cls._open(database_url, realm, keys, clock, options or GalleryOptions(), progress, create=False)
+
+    @classmethod
+    def _open(
+        cls,
+        database_url: str,
+        realm: str,
+        keys: KeyProvider,
+        clock: Clock,
+        options: GalleryOptions,
+        progress: Progress | None,
+        *,
+        create: bool,
+    ) -> Self:
+        store = SqlStore(database_url, create=create, busy_timeout_ms=options.busy_timeout_ms)
+        try:
+            migrate(store, create=create)
+            opened = open_realm(store, realm, keys, clock, dimension=options.dimension, create=create)
+            gallery = cls(opened, options)
+            gallery.refresh(progress)
+        except BaseException:
+            store.close()
+            raise
+        return gallery
+
+    def close(self) -> None:
+        """Close the database; the gallery must not be used afterwards."""
+        self._realm.store.close()
+
+    def __enter__(self) -> Self:
+        """The gallery itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[Writing]:
+        """One change: commit, then let the indexes follow.
+
+        A failure to follow must not make the caller believe that nothing was written: it is logged, and the next
+        search follows first, or fails.
+        """
+        with self._realm.writing() as writing:
+            yield writing
+        self._committed = max(self._committed, writing.ledger.revision)
+        try:
+            self._view.catch_up()
+        except (DuetFaceError, MemoryError) as error:
+            logger.error("index is behind the store", extra={"kind": type(error).__name__})
+
+    def create_subject(self, subject_id: str, label: str, consent: Consent, actor: Actor, partition: str = "") -> int:
+        """Enrol a person under a pseudonymous id; returns the revision.
+
+        Raises ExistsError, ConsentError for a consent that is not valid now, MessageError for a malformed id.
+        """
+        subject_id, partition = check_subject_id(subject_id), _check_partition(partition)
+        with self._changing() as writing:
+            return enrolment.create_subject(writing, partition, subject_id, label, consent, actor)
+
+    def record_consent(self, subject_id: str, consent: Consent, actor: Actor, partition: str = "") -> int:
+        """Record a further consent; later templates are stored under it.  Returns the revision."""
+        with self._changing() as writing:
+            return enrolment.record_consent(writing, partition, check_subject_id(subject_id), consent, actor)
+
+    def withdraw_consents(self, subject_id: str, actor: Actor, partition: str = "") -> int:
+        """End every consent of a subject now: its templates stop answering at once.  Returns the revision."""
+        with self._changing() as writing:
+            return enrolment.withdraw_consents(writing, partition, check_subject_id(subject_id), actor)
+
+    def set_hold(self, subject_id: str, *, held: bool, actor: Actor, partition: str = "") -> int:
+        """Forbid (or allow again) that anything of a subject is erased.  Returns the revision."""
+        with self._changing() as writing:
+            return enrolment.set_hold(writing, partition, check_subject_id(subject_id), held=held, actor=actor)
+
+    def add_template(
+        self,
+        subject_id: str,
+        space_digest: bytes,
+        embedding: Vectors,
+        quality: float,
+        device: str,
+        actor: Actor,
+        partition: str = "",
+    ) -> AddedTemplate:
+        """Rotate, seal and store one embedding.
+
+        embedding: (D,) float32 of unit length.  quality: [0, 1].  device: who captured it.
+        Raises NotFoundError, ConsentError, MessageError for a bad embedding, ContractError for a foreign space or
+        too many templates.
+        """
+        checked = self._check_embedding(embedding, space_digest)
+        if not 0 <= quality <= 1:
+            raise MessageError("a template's quality must lie in [0, 1]")
+        capture = Capture(float(quality), check_text(device, 128, "a device's name"))
+        new = NewTemplate(space_digest, self._realm.vault.rotate(checked)[0], capture)
+        limit = self._options.templates_per_subject
+        with self._changing() as writing:
+            return enrolment.add_template(writing, partition, check_subject_id(subject_id), new, limit, actor)
+
+    def delete_template(self, template_id: int, actor: Actor, partition: str = "") -> int:
+        """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
+        with self._changing() as writing:
+            revision = enrolment.delete_template(writing, partition, template_id, actor)
+        self._realm.store.scrub()
+        return revision
+
+    def delete_subject(self, subject_id: str, actor: Actor, partition: str = "") -> int:
+        """Delete a person with keys, consents, templates and their bytes; returns the revision.
+
+        Raises NotFoundError, ConsentError under a legal hold.  The audit keeps the pseudonymous id.
+        """
+        with self._changing() as writing:
+            revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
+        self._realm.store.scrub()
+        return revision
+
+    def drop_partition(self, partition: str, actor: Actor) -> int:
+        """Delete everything of a scratch partition; returns the revision."""
+        with self._changing() as writing:
+            revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
+        self._realm.store.scrub()
+        return revision
+
+    def subject(self, subject_id: str, partition: str = "") -> SubjectRecord:
+        """What is known of a subject; raises NotFoundError."""
+        with self._realm.store.reading() as connection:
+            realm_id, vault = self._realm.realm_id, self._realm.vault
+            stored = subjects.require_subject(connection, realm_id, partition, check_subject_id(subject_id))
+            return subjects.read_record(connection, realm_id, vault, stored)
+
+    def list_subjects(self, after: str = "", limit: int = 100, partition: str = "") -> list[SubjectRecord]:
+        """At most `limit` subjects whose id comes after `after`, by id."""
+        with self._realm.store.reading() as connection:
+            realm_id, vault = self._realm.realm_id, self._realm.vault
+            page = subjects.list_stored(connection, realm_id, partition, after, limit)
+            return [subjects.read_record(connection, realm_id, vault, stored) for stored in page]
+
+    def list_templates(self, subject_id: str, partition: str = "") -> list[TemplateRecord]:
+        """What is known of a subject's templates, oldest first; raises NotFoundError."""
+        with self._realm.store.reading() as connection:
+            realm_id = self._realm.realm_id
+            stored = subjects.require_subject(connection, realm_id, partition, check_subject_id(subject_id))
+            return templates.read_records(connection, realm_id, stored)
+
+    def verify_similarity(
+        self, subject_id: str, embedding: Vectors, space_digest: bytes, partition: str = "", at_least_revision: int = 0
+    ) -> float | None:
+        """The best cosine of a probe with the subject's templates in the space; None if there is nothing to compare.
+
+        embedding: (D,) float32 of unit length.  Unknown subjects take the same work as known ones.
+        """
+        checked = self._check_embedding(embedding, space_digest)
+        self._require_revision(at_least_revision)
+        return self._verifier.similarity(partition, check_subject_id(subject_id), checked, space_digest)
+
+    def identify(
+        self, embedding: Vectors, space_digest: bytes, k: int = 1, partition: str = "", at_least_revision: int = 0
+    ) -> list[SubjectMatch]:
+        """The k subjects most alike, best first, whatever their similarity: the caller applies the threshold.
+
+        embedding: (D,) float32 of unit length.
+        """
+        checked = self._check_embedding(embedding, space_digest)
+        if k < 1:
+            raise MessageError(f"{k} subjects asked for: expected 1 or more")
+        self._require_revision(max(at_least_revision, self._committed))
+        return recognition.identify(self._realm, self._view, partition, checked, space_digest, k)
+
+    def _check_embedding(self, embedding: Vectors, space_digest: bytes) -> Vectors:
+        """(1, D); raises MessageError, ContractError."""
+        if len(space_digest) != DIGEST_BYTES:
+            raise MessageError(f"a space digest has {len(space_digest)} bytes: expected {DIGEST_BYTES}")
+        if self._options.spaces is not None and space_digest not in self._options.spaces:
+            raise ContractError("the template space is not one that this gallery accepts: use a space of the service")
+        return check_vectors(embedding[None], self._options.dimension)
+
+    def _require_revision(self, revision: int) -> None:
+        """Raises OverloadedError if the store itself has not got there yet: a replica of the database is behind."""
+        if self._view.applied_revision < revision and self._view.catch_up() < revision:
+            raise OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
+
+    def record_decision(self, record: DecisionRecord) -> int:
+        """Audit one decision and move its counters, in one transaction; returns the audit row's number."""
+        details = {
+            **record.details,
+            "decision_id": record.decision_id,
+            "device": record.device,
+            "fmr": record.fmr,
+            "liveness": record.liveness,
+            "partition": record.partition,
+            "space": record.space_digest.hex(),
+        }
+        entry = Entry(
+            record.actor, record.operation, record.subject_id, record.outcome, record.reason, 0, canonical(details)
+        )
+        with self._realm.writing() as writing:
+            connection, realm_id, now_us = writing.connection, self._realm.realm_id, writing.ledger.now_us
+            failures.count(connection, realm_id, record.subject_id, record.device, record.counted, now_us)
+            return writing.ledger.record(entry)
+
+    def record_event(self, action: str, actor: Actor, reason: str = "", outcome: str = "") -> int:
+        """Audit something that is neither decision nor change, e.g. a refused certificate; returns the row's number."""
+        with self._realm.writing() as writing:
+            return writing.ledger.record(Entry(actor, action, outcome=outcome, reason=reason))
+
+    def lock_out_state(self, subject_id: str, device: str) -> LockOutState:
+        """The failures counted since the last success; zeros for whoever was never counted."""
+        with self._realm.store.reading() as connection:
+            return LockOutState(*failures.read(connection, self._realm.realm_id, subject_id, device))
+
+    def unlock(self, actor: Actor, subject_id: str = "", device: str = "") -> int:
+        """Set the counters of a subject, a device or both to zero; returns the audit row's number."""
+        with self._realm.writing() as writing:
+            if subject_id:
+                failures.forget_subject(writing.connection, self._realm.realm_id, subject_id)
+            if device:
+                failures.forget_device(writing.connection, self._realm.realm_id, device)
+            return writing.ledger.record(Entry(actor, "unlock", subject_id, details=canonical({"device": device})))
+
+    def audit(self, after_id: int = 0, limit: int = 100) -> list[AuditRecord]:
+        """At most `limit` audit rows after a number, oldest first."""
+        with self._realm.store.reading() as connection:
+            return read_audit(connection, self._realm.realm_id, after_id, limit)
+
+    def verify_audit(self) -> int:
+        """Recompute the audit chain; returns the number of rows, raises GalleryError at the first that was changed."""
+        with self._realm.store.reading() as connection:
+            return verify_audit(connection, self._realm.realm_id)
+
+    def changes(self, after_revision: int = 0, limit: int = 1000) -> list[Change]:
+        """At most `limit` changes after a revision, in order and without gap."""
+        with self._realm.store.reading() as connection:
+            return read_changes(connection, self._realm.realm_id, after_revision, limit)
+
+    def refresh(self, progress: Progress | None = None) -> int:
+        """Follow what other processes committed; returns the revision reached.  A replica calls it periodically."""
+        return self._view.catch_up(progress)
+
+    @property
+    def revision(self) -> int:
+        """The newest committed revision."""
+        with self._realm.store.reading() as connection:
+            statement = select(realms.c.revision).where(realms.c.realm_id == self._realm.realm_id)
+            return int(connection.execute(statement).scalar_one())
+
+    @property
+    def last_audit_id(self) -> int:
+        """The number of the newest audit row; 0 if there is none."""
+        with self._realm.store.reading() as connection:
+            statement = select(realms.c.audit_id).where(realms.c.realm_id == self._realm.realm_id)
+            return int(connection.execute(statement).scalar_one())
+
+    @property
+    def size(self) -> int:
+        """Enrolled subjects of the main partition."""
+        realm_id = self._realm.realm_id
+        statement = select(func.count()).where(subjects_table.c.realm_id == realm_id, subjects_table.c.partition == "")
+        with self._realm.store.reading() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+    def statistics(self) -> GalleryStatistics:
+        """Sizes, memory, and how far the indexes have followed."""
+        spaces = self._view.statistics()
+        main = sum(space.templates for space in spaces if space.partition == "")
+        return GalleryStatistics(self.revision, self._view.applied_revision, self.size, main, spaces)
+
+
+def _check_partition(partition: str) -> str:
+    return check_text(partition, 64, "a partition's name")

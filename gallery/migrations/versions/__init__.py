@@ -1,0 +1,1 @@
+"""One file a schema; each says what it adds."""

@@ -1,0 +1,111 @@
+"""One realm of a store with its secrets: opened only when the keys at hand are the ones it was made with."""
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, insert, select
+
+from duetface.errors import GalleryError
+from gallery.keys import KeyProvider
+from gallery.ledger import GENESIS, Ledger, to_us
+from gallery.records import Clock
+from gallery.schema import realms, secrets, subject_keys, templates
+from gallery.store import SqlStore
+from gallery.vault import Vault
+
+
+@dataclass(frozen=True)
+class Writing:
+    """One write transaction: what the statements of a change need.  All of it commits, or nothing."""
+
+    connection: Connection
+    realm_id: int
+    vault: Vault
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Realm:
+    """A realm that has been opened."""
+
+    realm_id: int
+    name: str
+    store: SqlStore
+    vault: Vault
+    clock: Clock
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """A write transaction that holds the realm's lock; see SqlStore.writing."""
+        with self.store.writing() as connection:
+            yield Writing(connection, self.realm_id, self.vault, Ledger(connection, self.realm_id, self.clock()))
+
+    def now_us(self) -> int:
+        """The present, as the store writes it."""
+        return to_us(self.clock())
+
+
+def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, dimension: int, create: bool) -> Realm:
+    """Find the realm, or make it if `create`, and check every secret.
+
+    Raises GalleryError for an unknown realm, a wrong key, or a missing version that stored rows still need.
+    """
+    vault = Vault(name, keys, dimension)
+    with store.writing() as connection:
+        realm_id = connection.execute(select(realms.c.realm_id).where(realms.c.name == name)).scalar()
+        if realm_id is None:
+            if not create:
+                raise GalleryError(f"{store.name} has no realm of this name: check the configuration's realm")
+            realm_id = _insert_realm(connection, name, to_us(clock()))
+        for kind, versions, in_use in (
+            ("realm", keys.realm_key_versions(), subject_keys.c.realm_key_version),
+            ("rotation", keys.rotation_versions(), templates.c.rotation_version),
+        ):
+            checks = {version: vault.check_value(kind, version) for version in versions}
+            _check_secrets(store, connection, realm_id, kind, checks, in_use)
+            _record_new(connection, realm_id, kind, checks, to_us(clock()))
+    return Realm(realm_id, name, store, vault, clock)
+
+
+def _insert_realm(connection: Connection, name: str, now_us: int) -> int:
+    values = {"name": name, "created_at_us": now_us, "revision": 0, "audit_id": 0, "audit_digest": GENESIS}
+    made = connection.execute(insert(realms).values(values)).inserted_primary_key
+    return int(made[0]) if made is not None else 0
+
+
+def _check_secrets(
+    store: SqlStore,
+    connection: Connection,
+    realm_id: int,
+    kind: str,
+    checks: dict[int, bytes],
+    in_use: ColumnElement[int],
+) -> None:
+    rows = connection.execute(select(secrets).where(secrets.c.realm_id == realm_id, secrets.c.kind == kind))
+    for row in rows.all():
+        if row.version in checks:
+            if not hmac.compare_digest(checks[row.version], row.check_value):
+                raise GalleryError(
+                    f"{store.name} was made with another {kind} key (version {row.version}): "
+                    "put the right key file back; the one that is there opens nothing"
+                )
+        elif _uses(connection, realm_id, in_use, row.version):
+            raise GalleryError(
+                f"{store.name} holds rows under {kind} key version {row.version}, whose key file is missing: "
+                "restore it from your back-up"
+            )
+
+
+def _uses(connection: Connection, realm_id: int, column: ColumnElement[int], version: int) -> bool:
+    table = subject_keys if column is subject_keys.c.realm_key_version else templates
+    statement = select(column).where(table.c.realm_id == realm_id, column == version).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def _record_new(connection: Connection, realm_id: int, kind: str, checks: dict[int, bytes], now_us: int) -> None:
+    known = select(secrets.c.version).where(secrets.c.realm_id == realm_id, secrets.c.kind == kind)
+    for version in sorted(checks.keys() - set(connection.execute(known).scalars())):
+        values = {"realm_id": realm_id, "kind": kind, "version": version, "created_at_us": now_us}
+        connection.execute(insert(secrets).values(values | {"check_value": checks[version]}))

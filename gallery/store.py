@@ -1,0 +1,140 @@
+"""The database under the gallery: SQLite by default, PostgreSQL by URL; transactions and clear errors, no rules.
+
+SQLite runs with a write-ahead log and full synchronisation: what was committed survives a power cut.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
+
+from duetface.errors import ConfigError, GalleryError
+
+logger = logging.getLogger(__name__)
+
+_BUSY_TIMEOUT_MS = 5000
+_REMEDIES = {
+    "locked": "another process holds its write lock: stop that process and try again",
+    "full": "the disk is full: free some space and try again; nothing acknowledged was lost",
+    "readonly": "it may not be written: give the service's user the right to write it",
+    "malformed": "it is damaged: restore a copy",
+    "not a database": "it is no SQLite database: restore a copy",
+    "disk i/o error": "the disk failed: check it, then restore a copy if the database does not open",
+    "unable to open": "it cannot be opened: check that its folder exists and may be written",
+}
+
+
+class SqlStore:
+    """One database.  Readers run beside one another and beside the writer; writers wait in line."""
+
+    def __init__(self, url: str, *, create: bool = False, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
+        """url: SQLAlchemy's form, e.g. "sqlite:////var/lib/duetface/gallery.db" (a plain path is one of SQLite).
+
+        create: a missing SQLite file is made (mode 0600); otherwise it is refused with GalleryError.
+        """
+        parsed = _parse(url)
+        self.path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        self.name = str(self.path) if self.path else parsed.render_as_string(hide_password=True)
+        self._write_lock = threading.Lock()
+        if self.path is not None:
+            _check_file(self.path, create=create)
+            self.engine = create_engine(
+                parsed, connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False}, pool_size=16
+            )
+            _set_up_sqlite(self.engine)
+        else:
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=16)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout."""
+        with self._explained(), self.engine.connect() as connection:
+            if self.path is None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, or leaves nothing behind if it raises."""
+        with self._explained(), self._write_lock, self.engine.connect() as connection:
+            connection = connection.execution_options(duetface_write=True)
+            with connection.begin():
+                yield connection
+
+    def scrub(self) -> None:
+        """Take what was deleted out of the files as well, as far as the database allows.
+
+        SQLite: freed pages are overwritten when they are freed (secure_delete); here the write-ahead log, which
+        still holds older states of them, is copied into the database and cut to zero length.
+        """
+        if self.path is None:
+            return
+        with self._explained(), self._write_lock:
+            connection = self.engine.raw_connection()
+            try:
+                busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        if busy:
+            # A long reader keeps the log alive; the next scrub or a later checkpoint takes it away.
+            logger.warning("write-ahead log still in use: deleted bytes remain in it", extra={"file": self.name})
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            # Driver messages hold no row values for these kinds; statements and parameters are left out.
+            raise GalleryError(f"{self.name}: {_remedy(error)}") from error
+
+    def close(self) -> None:
+        """Close every connection; the store must not be used afterwards."""
+        self.engine.dispose()
+
+
+def _parse(url: str) -> Any:
+    try:
+        return make_url(url if "://" in url else f"sqlite:///{url}")
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            "the database URL cannot be parsed: expected sqlite:///PATH or postgresql+DRIVER://..."
+        ) from error
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    if not path.exists():
+        if not create:
+            raise GalleryError(f"{path} is missing: run `duetface init`, or restore a copy")
+        try:
+            # The file is made before SQLite does it, so that no other user can ever read it.
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise GalleryError(f"{path} cannot be made: {error.strerror}; name another folder") from error
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN would come too late for reads; "begin" below sends it instead.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes the lock at once: a read lock that is upgraded later fails without waiting.
+        writes = connection.get_execution_options().get("duetface_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _remedy(error: SQLAlchemyError) -> str:
+    message = str(error.orig if isinstance(error, DatabaseError) else error).splitlines()[0].lower()
+    for sign, remedy in _REMEDIES.items():
+        if sign in message:
+            return remedy
+    return f"the database refused the statement ({type(error).__name__}); see the service's log"

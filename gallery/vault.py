@@ -1,0 +1,146 @@
+"""Sealing of what is personal: subject keys under the realm key, labels and templates under the subject key.
+
+Every sealed value is bound to its place (realm, partition, subject, template, space, versions), so that a row
+copied or renamed inside the database no longer opens.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.errors import GalleryError
+from gallery import sealing
+from gallery.index import Vectors
+from gallery.keys import KeyProvider
+from gallery.rotation import orthogonal_matrix, rotate
+
+
+@dataclass(frozen=True)
+class SubjectPlace:
+    """Which subject a key belongs to."""
+
+    partition: str
+    subject_key: int
+    subject_id: str
+
+
+@dataclass(frozen=True)
+class SealedSubjectKey:
+    """A subject key as it is stored.  key_version: of the subject key.  realm_key_version: what seals it."""
+
+    key_version: int
+    realm_key_version: int
+    sealed_key: bytes
+
+
+@dataclass(frozen=True)
+class TemplatePlace:
+    """Which template a ciphertext belongs to."""
+
+    partition: str
+    subject_key: int
+    template_id: int
+    space_digest: bytes
+    key_version: int
+    rotation_version: int
+
+
+class Vault:
+    """Seals and opens with the secrets of one realm; holds no decrypted template."""
+
+    def __init__(self, realm: str, keys: KeyProvider, dimension: int) -> None:
+        """dimension: D of every embedding."""
+        self._realm = realm
+        self._keys = keys
+        self._dimension = dimension
+        self._matrix = functools.cache(lambda version: orthogonal_matrix(keys.rotation_seed(version), dimension))
+
+    @property
+    def realm_key_version(self) -> int:
+        """The version that seals now."""
+        return self._keys.realm_key_versions()[-1]
+
+    @property
+    def rotation_version(self) -> int:
+        """The version that new templates get."""
+        return self._keys.rotation_versions()[-1]
+
+    @property
+    def rotation_versions(self) -> tuple[int, ...]:
+        """Every version whose seed is at hand."""
+        return self._keys.rotation_versions()
+
+    def check_value(self, kind: str, version: int) -> bytes:
+        """16 bytes that tell whether a secret is the one that the store was made with, and nothing else."""
+        if kind == "realm":
+            secret = self._keys.derive(version, "check value")
+        else:
+            secret = sealing.derive(self._keys.rotation_seed(version), "check value")
+        return secret[:16]
+
+    def derive(self, purpose: str) -> bytes:
+        """A 32-byte key for one purpose under the newest realm key."""
+        return self._keys.derive(self.realm_key_version, purpose)
+
+    def new_subject_key(self, place: SubjectPlace, key_version: int) -> tuple[bytes, SealedSubjectKey]:
+        """A fresh key for a subject, and its sealed form for the store."""
+        key, version = sealing.new_key(), self.realm_key_version
+        sealed = self._keys.seal(version, key, self._key_context(place, key_version))
+        return key, SealedSubjectKey(key_version, version, sealed)
+
+    def open_subject_key(self, place: SubjectPlace, stored: SealedSubjectKey) -> bytes:
+        """Undo new_subject_key; raises GalleryError for a key that was changed or moved."""
+        associated = self._key_context(place, stored.key_version)
+        what = f"the key of subject number {place.subject_key}"
+        return self._keys.unseal(stored.realm_key_version, stored.sealed_key, associated, what)
+
+    def _key_context(self, place: SubjectPlace, key_version: int) -> bytes:
+        return sealing.context(
+            "subject key", self._realm, place.partition, place.subject_key, place.subject_id, key_version
+        )
+
+    def seal_label(self, key: bytes, place: SubjectPlace, label: str) -> bytes:
+        """Seal the name for people."""
+        return sealing.seal(key, label.encode(), self._label_context(place))
+
+    def open_label(self, key: bytes, place: SubjectPlace, sealed: bytes) -> str:
+        """Undo seal_label."""
+        what = f"the label of subject number {place.subject_key}"
+        return sealing.unseal(key, sealed, self._label_context(place), what).decode()
+
+    def _label_context(self, place: SubjectPlace) -> bytes:
+        return sealing.context("label", self._realm, place.partition, place.subject_key)
+
+    def rotate(self, embeddings: Vectors, version: int | None = None) -> Vectors:
+        """(B, D) embeddings in the realm's secret frame; version None: the newest."""
+        return rotate(self.matrix(version or self.rotation_version), embeddings)
+
+    def matrix(self, version: int) -> NDArray[np.float64]:
+        """The secret rotation of a version."""
+        return self._matrix(version)
+
+    def seal_template(self, key: bytes, place: TemplatePlace, rotated: Vectors) -> bytes:
+        """rotated: (D,) float32, stored little-endian."""
+        return sealing.seal(key, rotated.astype("<f4").tobytes(), self._template_context(place))
+
+    def open_template(self, key: bytes, place: TemplatePlace, ciphertext: bytes) -> Vectors:
+        """Undo seal_template: (D,) float32."""
+        what = f"template {place.template_id}"
+        plain = sealing.unseal(key, ciphertext, self._template_context(place), what)
+        if len(plain) != 4 * self._dimension:
+            raise GalleryError(f"{what} has {len(plain)} bytes: expected {4 * self._dimension}; restore a copy")
+        return np.frombuffer(plain, dtype="<f4").astype(np.float32)
+
+    def _template_context(self, place: TemplatePlace) -> bytes:
+        return sealing.context(
+            "template",
+            self._realm,
+            place.partition,
+            place.subject_key,
+            place.template_id,
+            place.space_digest,
+            place.key_version,
+            place.rotation_version,
+        )

@@ -1,0 +1,208 @@
+"""The searchable view of one realm: an index and a roster per space, kept in step by following the change feed.
+
+The store is the truth.  Every change is seen here by reading it back from the store after its commit, so a crash
+or a failure in between heals at the next look, and a replica follows exactly as the writer does.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from gallery.index import GalleryIndex, IndexChange, Vectors
+from gallery.ledger import read_changes
+from gallery.records import Change, ChangeKind, SpaceStatistics
+from gallery.roster import Roster
+from gallery.schema import realms, templates
+from gallery.store import SqlStore
+from gallery.templates import StoredTemplate, read_templates
+from gallery.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+IndexFactory = Callable[[int], GalleryIndex]
+"""Makes an empty index of a dimension."""
+
+Progress = Callable[[int], None]
+"""Told the number of templates loaded so far."""
+
+_PAGE = 1000
+_BATCH = 4096
+_OVERFETCH = 4
+
+
+@dataclass(frozen=True)
+class SpaceKey:
+    """What may be compared with one another: one partition, one space, one rotation."""
+
+    partition: str
+    space_digest: bytes
+    rotation_version: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """An index and whose its templates are."""
+
+    index: GalleryIndex
+    roster: Roster
+
+    def rank(self, rotated: Vectors, k: int, now_us: int) -> dict[int, float]:
+        """Subject number -> best cosine, of at least the k best subjects (or all).
+
+        rotated: (1, D).  Fetches more templates than k, and again more, until k different subjects are among them.
+        """
+        wanted = k * _OVERFETCH
+        while True:
+            matches = self.index.search(rotated, wanted)[0]
+            ids = np.fromiter((match.template_id for match in matches), np.int64, len(matches))
+            best: dict[int, float] = {}
+            for subject, match in zip(self.roster.subjects_of(ids, now_us), matches, strict=True):
+                if subject:
+                    best.setdefault(int(subject), match.cosine_similarity)
+            if len(best) >= k or len(matches) < wanted:
+                return best
+            wanted *= _OVERFETCH
+
+
+class View:
+    """All spaces of a realm.  One thread at a time follows; any number search meanwhile, without a lock."""
+
+    def __init__(self, store: SqlStore, realm_id: int, vault: Vault, factory: IndexFactory, dimension: int) -> None:
+        """Empty until the first catch_up."""
+        self._store = store
+        self._realm_id = realm_id
+        self._vault = vault
+        self._factory = factory
+        self._dimension = dimension
+        self._following = threading.Lock()
+        # Replaced as a whole when a space comes or goes: readers iterate over it.
+        self._spaces: dict[SpaceKey, Space] = {}
+        self.applied_revision = 0
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Follow the change feed to its end; returns the revision reached.  The first time, load everything."""
+        with self._following, self._store.reading() as connection:
+            if self.applied_revision == 0:
+                self._load(connection, progress)
+            while changes := read_changes(connection, self._realm_id, self.applied_revision, _PAGE):
+                self._follow(connection, changes)
+                self.applied_revision = changes[-1].revision
+        return self.applied_revision
+
+    def _load(self, connection: Connection, progress: Progress | None) -> None:
+        self._spaces = {}
+        revision = connection.execute(select(realms.c.revision).where(realms.c.realm_id == self._realm_id)).scalar_one()
+        stored = read_templates(connection, self._realm_id)
+        loaded = 0
+        while batch := list(itertools.islice(stored, _BATCH)):
+            self._put(batch)
+            loaded += len(batch)
+            if progress is not None:
+                progress(loaded)
+        self.applied_revision = revision
+
+    def _follow(self, connection: Connection, changes: list[Change]) -> None:
+        """Bring every template that these changes touched to what the store says of it now.
+
+        The store may be ahead of `changes` already: then later pages find nothing left to do.
+        """
+        touched: set[int] = set()
+        for change in changes:
+            if change.kind is ChangeKind.PARTITION_DROPPED:
+                self._forget_partition(change.partition)
+            elif change.template_id:
+                touched.add(change.template_id)
+            elif change.kind in (ChangeKind.SUBJECT_DELETED, ChangeKind.SUBJECT_CHANGED):
+                touched.update(self._of_subject(change.partition, change.subject_key))
+        stored = list(self._stored(connection, sorted(touched)))
+        # New places first, old ones after: a template that moves is never missing in between.
+        self._put(stored)
+        self._drop_all_but(touched, {template.place.template_id: _key(template) for template in stored})
+
+    def _stored(self, connection: Connection, ids: list[int]) -> Iterable[StoredTemplate]:
+        for start in range(0, len(ids), _PAGE):
+            page = templates.c.template_id.in_(ids[start : start + _PAGE])
+            yield from read_templates(connection, self._realm_id, page)
+
+    def _put(self, stored: list[StoredTemplate]) -> None:
+        by_space: dict[SpaceKey, list[StoredTemplate]] = {}
+        for template in stored:
+            by_space.setdefault(_key(template), []).append(template)
+        for key, members in by_space.items():
+            space = self._space(key)
+            held = space.roster.held([template.place.template_id for template in members])
+            new = [template for template in members if template.place.template_id not in held]
+            if new:
+                vectors = np.stack([template.open(self._vault) for template in new])
+                ids = tuple(template.place.template_id for template in new)
+                space.index.replay([IndexChange((), ids, vectors)])
+            space.roster.put(
+                [template.place.template_id for template in members],
+                [template.place.subject_key for template in members],
+                [template.expires_at_us for template in members],
+            )
+
+    def _space(self, key: SpaceKey) -> Space:
+        if key not in self._spaces:
+            self._spaces = self._spaces | {key: Space(self._factory(self._dimension), Roster())}
+        return self._spaces[key]
+
+    def _drop_all_but(self, touched: set[int], current: dict[int, SpaceKey]) -> None:
+        for key, space in self._spaces.items():
+            gone = space.roster.held([i for i in touched if current.get(i) != key])
+            if gone:
+                space.roster.remove(sorted(gone))
+                space.index.remove(sorted(gone))
+
+    def _forget_partition(self, partition: str) -> None:
+        self._spaces = {key: space for key, space in self._spaces.items() if key.partition != partition}
+
+    def _of_subject(self, partition: str, subject_key: int) -> list[int]:
+        spaces = (space for key, space in self._spaces.items() if key.partition == partition)
+        return [i for space in spaces for i in space.roster.of_subject(subject_key)]
+
+    def rank(
+        self, partition: str, space_digest: bytes, embedding: Vectors, k: int, now_us: int
+    ) -> list[tuple[int, float]]:
+        """The k best subject numbers with their cosine; embedding: (1, D), not rotated."""
+        best: dict[int, float] = {}
+        for key, space in self._spaces.items():
+            if (key.partition, key.space_digest) == (partition, space_digest):
+                rotated = self._vault.rotate(embedding, key.rotation_version)
+                for subject, similarity in space.rank(rotated, k, now_us).items():
+                    best[subject] = max(similarity, best.get(subject, -2.0))
+        return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]
+
+    def prove_erased(self, vectors: dict[int, Vectors]) -> None:
+        """vectors: rotation version -> (N, D) rotated.  Raises GalleryError if an index still holds one."""
+        for key, space in self._spaces.items():
+            if key.rotation_version in vectors:
+                space.index.prove_erased(vectors[key.rotation_version])
+
+    def statistics(self) -> tuple[SpaceStatistics, ...]:
+        """One entry a space."""
+        found = []
+        for key, space in self._spaces.items():
+            index = space.index.statistics()
+            found.append(
+                SpaceStatistics(
+                    key.partition,
+                    key.space_digest,
+                    key.rotation_version,
+                    index.kind,
+                    index.templates,
+                    index.memory_bytes,
+                    index.exact,
+                )
+            )
+        return tuple(found)
+
+
+def _key(template: StoredTemplate) -> SpaceKey:
+    place = template.place
+    return SpaceKey(place.partition, place.space_digest, place.rotation_version)
