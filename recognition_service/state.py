@@ -1,11 +1,11 @@
 """The state folder of a realm: its authority, certificates, keys, configuration and database.
 
-    config.toml         settings, commented
-    ca/                 ca.crt, ca.key, revoked.json: whoever holds ca.key may let anybody in
-    server/             server.crt, server.key, ca.crt of the service
-    clients/NAME/       client.crt, client.key, ca.crt of each client
-    keys/               realm.key seals the templates, rotation.key turns them; lose one and the gallery is gone
-    gallery.db          the gallery
+config.toml         settings, commented
+ca/                 ca.crt, ca.key, revoked.json: whoever holds ca.key may let anybody in
+server/             server.crt, server.key, ca.crt of the service
+clients/NAME/       client.crt, client.key, ca.crt of each client
+keys/               realm.key seals the templates, rotation.key turns them; lose one and the gallery is gone
+gallery.db          the gallery
 """
 
 import json

@@ -1,0 +1,213 @@
+"""The settings of one recognition service: what a site may choose, from config.toml of its state folder.
+
+Unknown keys are refused.  Nothing is read from the environment here; the command line hands overrides in.
+The commented default file is generated from the fields below, so the two cannot drift apart.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from duetface.errors import ConfigError
+
+COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (method.md 4.1)
+
+
+class LivenessPolicy(StrEnum):
+    """What the realm asks of presentation-attack detection on the device."""
+
+    OFF = "off"
+    ADVISORY = "advisory"
+    REQUIRED = "required"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Section):
+    """Where and how the service listens. There is no insecure port."""
+
+    address: str = Field(
+        default="127.0.0.1:50061", pattern=r"^\S+:\d{1,5}$", description="HOST:PORT to bind; port 0 takes a free one"
+    )
+    max_message_bytes: int = Field(
+        default=1_048_576, ge=300_000, le=16_777_216, description="largest request, bytes; a probe has at most 262144"
+    )
+    max_concurrent_rpcs: int = Field(default=1024, ge=1, le=100_000, description="calls and streams open at once")
+    keepalive_s: float = Field(
+        default=60.0, ge=10, le=7200, description="seconds of silence after which a peer is probed"
+    )
+    drain_grace_s: float = Field(default=10.0, ge=0, le=600, description="seconds that accepted work has at shutdown")
+    stream_max_age_s: float = Field(
+        default=3600.0, ge=1, le=86_400, description="seconds until a stream has to be opened anew"
+    )
+
+
+class Models(_Section):
+    """Which split and template space are served; empty names mean the shipped defaults."""
+
+    split: str = Field(default="", description='folder under models/splits; "paper" only if named here')
+    space: str = Field(default="", description="folder under models/spaces; must belong to the split")
+    threads: int = Field(default=1, ge=1, le=256, description="threads of the server network")
+
+
+class Decisions(_Section):
+    """At which operating point decisions are taken."""
+
+    target_fmr: float = Field(default=1e-4, gt=0, le=0.1, description="false match rate of one comparison")
+    valid_for_s: float = Field(default=10.0, gt=0, le=300, description="seconds that a decision may be acted upon")
+    min_quality: float = Field(default=0.0, ge=0, le=1, description="unified quality below which a capture is retried")
+    liveness: LivenessPolicy = Field(
+        default=LivenessPolicy.OFF, description='"off", "advisory" or "required": checks on the device'
+    )
+
+
+class Enrolment(_Section):
+    """What a capture must fulfil to become a template."""
+
+    min_quality: float = Field(default=0.0, ge=0, le=1, description="unified quality below which a capture is refused")
+    warn_quality: float = Field(
+        default=0.3, ge=0, le=1, description="unified quality below which the operator is warned"
+    )
+    max_templates: int = Field(default=20, ge=1, le=1000, description="templates of one subject")
+
+
+class Freshness(_Section):
+    """How old a capture and a nonce may be."""
+
+    capture_max_age_s: float = Field(default=2.0, gt=0, le=60, description="seconds from capture to signing")
+    nonce_lifetime_s: float = Field(default=30.0, gt=0, le=30, description="seconds in which a nonce can be spent")
+    nonces_per_certificate: int = Field(default=64, ge=1, le=64, description="unspent nonces of one certificate")
+
+
+class Load(_Section):
+    """How much work is taken on. What is above is refused with a retry delay, never queued without bound."""
+
+    rate_per_s: float = Field(
+        default=100.0, gt=0, le=100_000, description="lasting requests a second of one certificate"
+    )
+    burst: int = Field(default=200, ge=1, le=100_000, description="requests at once of one certificate")
+    batch_max: int = Field(default=8, ge=1, le=256, description="faces in one run of the server network")
+    batch_wait_ms: float = Field(default=2.0, ge=0, le=100, description="milliseconds a face waits for company")
+    queue_max: int = Field(default=256, ge=1, le=100_000, description="faces that wait for the server network")
+    deadline_s: float = Field(
+        default=10.0, gt=0, le=60, description="seconds for a call that brings no deadline of its own"
+    )
+
+
+class LockOut(_Section):
+    """Consecutive failures of one subject or one device (NIST SP 800-63B-4: 5, 30 s, 50)."""
+
+    delay_after: int = Field(default=5, ge=1, le=10, description="failures after which attempts have to wait")
+    delay_s: float = Field(default=30.0, ge=30, le=86_400, description="seconds between attempts from then on")
+    stop_after: int = Field(default=50, ge=1, le=100, description="failures after which there are no more attempts")
+    count_searches: bool = Field(
+        default=False,
+        description="whether a rejected 1:N search counts against its device: a passer-by claimed nothing",
+    )
+
+
+class Storage(_Section):
+    """Where the gallery lies."""
+
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty means gallery.db in the state folder")
+
+
+class ServiceConfig(BaseSettings):
+    """All settings of one service.  state: its folder, made by `duetface init`; not part of the file."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    state: Path = Field(exclude=True)
+    listen: Listen = Listen()
+    models: Models = Models()
+    decisions: Decisions = Decisions()
+    enrolment: Enrolment = Enrolment()
+    freshness: Freshness = Freshness()
+    load: Load = Load()
+    lock_out: LockOut = LockOut()
+    storage: Storage = Storage()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is handed in: a stray environment variable must not change who is let in."""
+        return (init_settings,)
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the gallery's database."""
+        return self.storage.database_url or f"sqlite:///{self.state / 'gallery.db'}"
+
+
+def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> ServiceConfig:
+    """Read config.toml of a state folder.
+
+    overrides: section -> key -> value, from the command line; they win over the file.
+    Raises ConfigError naming file and key for a missing file, broken TOML, an unknown key or a value out of range.
+    """
+    path = state / "config.toml"
+    sections = _read_toml(path)
+    for name, values in (overrides or {}).items():
+        sections[name] = {**sections.get(name, {}), **values}
+    if "state" in sections:
+        raise ConfigError(f"{path}: unknown key state")
+    try:
+        return ServiceConfig(state=state, **sections)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing: run `duetface init` first, or name the right --state folder") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+def default_config_text() -> str:
+    """The commented config.toml that `duetface init` writes: every key with its default, range and meaning."""
+    lines = ["# DuetFace recognition service. Every key is optional; unknown keys are refused.", ""]
+    for name, field in ServiceConfig.model_fields.items():
+        if name != "state":
+            lines += [*_section_lines(name, field), ""]
+    return "\n".join(lines)
+
+
+def _section_lines(name: str, field: FieldInfo) -> Iterator[str]:
+    section = field.default
+    yield f"# {' '.join((type(section).__doc__ or '').split())}"
+    yield f"[{name}]"
+    for key, setting in type(section).model_fields.items():
+        yield f"# {setting.description}{_range(setting)}"
+        # JSON writes strings, numbers and booleans as TOML does.
+        yield f"{key} = {json.dumps(setting.default)}"
+
+
+def _range(field: FieldInfo) -> str:
+    """The limits of a numeric field, as an interval."""
+    low = high = ""
+    for limit in field.metadata:
+        low = f"({limit.gt}" if hasattr(limit, "gt") else f"[{limit.ge}" if hasattr(limit, "ge") else low
+        high = f"{limit.le}]" if hasattr(limit, "le") else high
+    return f"; in {low}, {high}" if low and high else ""

@@ -1,0 +1,106 @@
+"""Checks of the plain fields of requests: lengths, characters, ranges.  Each raises FieldError."""
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from duetface.errors import MessageError, NotFoundError
+from duetface.v1 import enrollment_pb2
+from gallery.records import Consent
+from gallery.subjects import check_subject_id
+from recognition_service.refusals import FieldError
+
+PURPOSE_LENGTH = 64
+PARTITION_LENGTH = 64
+LABEL_LENGTH = 128
+PAGE_MAX = 1000
+PAGE_DEFAULT = 100
+
+
+@contextmanager
+def as_field_errors() -> Iterator[None]:
+    """Turn a MessageError about a plain field into a FieldError, which has a reason of its own."""
+    try:
+        yield
+    except FieldError:
+        raise
+    except MessageError as error:
+        raise FieldError(str(error)) from error
+
+
+def subject_id_of(text: str) -> str:
+    """A subject id in NFC, 1 to 128 printable characters: two spellings of one id must share their counters."""
+    with as_field_errors():
+        return check_subject_id(text)
+
+
+def optional_subject_id_of(text: str) -> str:
+    """As `subject_id_of`, or empty for none."""
+    return subject_id_of(text) if text else ""
+
+
+def purpose_of(text: str) -> str:
+    """At most 64 printable characters."""
+    return _printable("purpose", text, PURPOSE_LENGTH)
+
+
+def partition_of(text: str) -> str:
+    """The name of a scratch partition, or empty for the realm's gallery."""
+    return _printable("partition", text, PARTITION_LENGTH)
+
+
+def label_of(text: str) -> str:
+    """A label for people, at most 128 printable characters, may be empty."""
+    return _printable("label", text, LABEL_LENGTH)
+
+
+def template_id_of(text: str) -> int:
+    """The number of a template; whatever is no number names none.  Raises NotFoundError."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise NotFoundError("there is no template of this id: `duetface gallery show SUBJECT` lists them")
+    return int(text)
+
+
+def page_size_of(size: int) -> int:
+    """1 to 1000; 0 means 100."""
+    if size > PAGE_MAX:
+        raise FieldError(f"got page_size {size}, expected at most {PAGE_MAX}")
+    return size or PAGE_DEFAULT
+
+
+def consent_of(request: enrollment_pb2.CreateSubjectRequest) -> Consent:
+    """The consent, which must be there."""
+    if not request.HasField("consent"):
+        raise FieldError("consent is missing: no subject without one")
+    message = request.consent
+    if not message.HasField("given_at"):
+        raise FieldError("consent.given_at is missing")
+    return Consent(
+        purpose=_required("consent.purpose", message.purpose, 64),
+        version=_required("consent.text_version", message.text_version, 64),
+        given_at=_moment("consent.given_at", message.given_at),
+        expires_at=_moment("consent.expires_at", message.expires_at) if message.HasField("expires_at") else None,
+    )
+
+
+def _moment(name: str, timestamp: Timestamp) -> datetime:
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise FieldError(f"{name} is not a point in time between the years 1 and 9999") from error
+
+
+def _required(name: str, text: str, length: int) -> str:
+    if not text:
+        raise FieldError(f"{name} is missing")
+    return _printable(name, text, length)
+
+
+def _printable(name: str, text: str, length: int) -> str:
+    normal = unicodedata.normalize("NFC", text)
+    if len(normal) > length or not (normal.isprintable() or not normal):
+        raise FieldError(f"{name} has {len(normal)} characters: expected at most {length}, all printable")
+    return normal

@@ -1,0 +1,233 @@
+"""The way of a face on the service's side: decode, batch, embed, search, decide, audit."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from duetface.codec import ReceivedProbe, probe_from_bytes
+from duetface.identity import Role
+from duetface.spec import SplitSpec
+from duetface.types import Decision, LivenessLevel, Outcome
+from gallery.gallery import Gallery
+from gallery.records import Counted, DecisionRecord
+from recognition_service.access import Caller
+from recognition_service.audit import AuditTrail
+from recognition_service.batcher import Batcher, Embedding
+from recognition_service.clocks import Clocks
+from recognition_service.decision import (
+    LOCKED_OUT,
+    STALE,
+    CapturePolicy,
+    OperatingPoint,
+    Verdict,
+    decide_identification,
+    decide_verification,
+    judge_capture,
+    resting_liveness,
+)
+from recognition_service.keyed_lock import KeyedLock
+from recognition_service.lockout import LockOutPolicy
+from recognition_service.refusals import RevisionError, StaleError
+
+REVISION_POLL_S = 0.01
+
+
+class Operation(StrEnum):
+    """What was asked, as the audit names it."""
+
+    VERIFY = "verify"
+    IDENTIFY = "identify"
+    AUTHENTICATE = "authenticate"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about one capture.
+
+    subject_id: claimed (1:1), or "" to search the gallery (1:N).  purpose: for the audit.
+    partition: a scratch partition, "" for the realm's gallery.  sequence: of the probe on its stream.
+    at_least_revision: how new the templates must be.  deadline_s: monotonic seconds.
+    """
+
+    operation: Operation
+    caller: Caller
+    deadline_s: float
+    subject_id: str = ""
+    purpose: str = ""
+    partition: str = ""
+    at_least_revision: int = 0
+    sequence: int = 0
+
+    def of_face(self, sequence: int, deadline_s: float) -> "Question":
+        """A stream's question about one of its faces."""
+        return replace(self, sequence=sequence, deadline_s=deadline_s)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The realm's rules.  valid_for_s: seconds that a decision may be acted upon."""
+
+    point: OperatingPoint
+    capture: CapturePolicy
+    lock_out: LockOutPolicy
+    count_searches: bool
+    valid_for_s: float
+
+
+class Recogniser:
+    """The stages of a decision, each a method; `recognise` calls them in order."""
+
+    def __init__(
+        self,
+        splits: Mapping[bytes, SplitSpec],
+        space_digest: bytes,
+        batcher: Batcher,
+        gallery: Gallery,
+        audit: AuditTrail,
+        policy: Policy,
+        clocks: Clocks,
+    ) -> None:
+        """splits: by digest, those whose faces the space's network reads."""
+        self.splits = splits
+        self.policy = policy
+        self._space_digest = space_digest
+        self._batcher = batcher
+        self._gallery = gallery
+        self._audit = audit
+        self._clocks = clocks
+        self._subject_lock = KeyedLock()
+
+    def decode(self, probe: bytes) -> ReceivedProbe:
+        """The first face that is served, every length checked.  Raises MessageError or ContractError."""
+        return probe_from_bytes(probe, self.splits)
+
+    @asynccontextmanager
+    async def attempt(self, question: Question) -> AsyncIterator[None]:
+        """One attempt at a time on one claimed subject: parallel guesses must not outrun the failure counter."""
+        if not question.subject_id:
+            yield
+            return
+        async with self._subject_lock.hold(question.subject_id):
+            yield
+
+    async def refuse_unlooked(self, received: ReceivedProbe, question: Question) -> Verdict | None:
+        """A verdict without a comparison: locked out, too old, of low quality, or without the liveness asked for."""
+        if await self._is_locked_out(question):
+            return LOCKED_OUT
+        verdict = judge_capture(received.age_us, received.quality, received.liveness, self.policy.capture)
+        if verdict is STALE and question.operation is not Operation.AUTHENTICATE:
+            # A stream drops the frame and goes on; a single call with an old capture is refused (face.proto).
+            raise StaleError(f"the capture is {received.age_us} us old: look again and sign at once")
+        return verdict
+
+    async def embed(self, received: ReceivedProbe, question: Question) -> Embedding:
+        """(512,) float32 of unit length, in a batch with the faces of other callers."""
+        return await self._batcher.submit(received.face, question.deadline_s)
+
+    async def search_and_decide(self, embedding: Embedding, question: Question) -> Verdict:
+        """Compare with the claimed subject, or with everybody, at templates new enough."""
+        await self.reach(question.at_least_revision, question.deadline_s)
+        if question.subject_id:
+            return await asyncio.to_thread(self._verify, embedding, question)
+        return await asyncio.to_thread(self._identify, embedding, question)
+
+    def unlooked(self, verdict: Verdict, sequence: int) -> Decision:
+        """The answer to a face that nobody looked at: no comparison, so no audit row to name."""
+        return Decision(verdict.outcome, verdict.reason, fmr=self.policy.point.fmr, sequence=sequence)
+
+    async def record(self, verdict: Verdict, received: ReceivedProbe, question: Question) -> Decision:
+        """Audit and count a verdict, then tell it: similarity only to an auditor."""
+        liveness = resting_liveness(received.liveness, self.policy.capture.liveness)
+        decision = self._decision(verdict, liveness, question)
+        await self._audit.decision(self._record(verdict, decision, question))
+        return decision
+
+    async def reach(self, revision: int, deadline_s: float) -> None:
+        """Wait until the gallery has this revision.  Raises RevisionError when the deadline comes first."""
+        while revision and await asyncio.to_thread(lambda: self._gallery.revision) < revision:
+            if self._clocks.monotonic_s() + REVISION_POLL_S >= deadline_s:
+                raise RevisionError(f"revision {revision} is not here yet: try again, or ask where it was written")
+            await asyncio.sleep(REVISION_POLL_S)
+
+    async def _is_locked_out(self, question: Question) -> bool:
+        counts = question.subject_id or self.policy.count_searches
+        if question.partition or not counts:
+            return False
+        state = await asyncio.to_thread(self._gallery.lock_out_state, question.subject_id, question.caller.peer.name)
+        now = self._clocks.now()
+        return any(
+            self.policy.lock_out.locked(count.failures, count.last_failure_at, now)
+            for count in (state.subject, state.device)
+        )
+
+    def _verify(self, embedding: Embedding, question: Question) -> Verdict:
+        similarity = self._gallery.verify_similarity(
+            question.subject_id, embedding, self._space_digest, partition=question.partition
+        )
+        return decide_verification(question.subject_id, similarity, self.policy.point)
+
+    def _identify(self, embedding: Embedding, question: Question) -> Verdict:
+        ranked = self._gallery.identify(embedding, self._space_digest, 1, partition=question.partition)
+        return decide_identification(ranked, self._size(question.partition), self.policy.point)
+
+    def _size(self, partition: str) -> int:
+        """Templates searched in this partition and space."""
+        spaces = self._gallery.statistics().spaces
+        searched = (
+            space for space in spaces if space.partition == partition and space.space_digest == self._space_digest
+        )
+        return sum(space.templates for space in searched)
+
+    def _decision(self, verdict: Verdict, liveness: LivenessLevel, question: Question) -> Decision:
+        is_auditor = question.caller.has(Role.AUDITOR)
+        return Decision(
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            subject_id=verdict.subject_id,
+            fmr=self.policy.point.fmr,
+            fpir=verdict.fpir,
+            liveness=liveness,
+            sequence=question.sequence,
+            decision_id=str(uuid.uuid4()),
+            expires_in_s=self.policy.valid_for_s,
+            cosine_similarity=verdict.cosine_similarity if is_auditor else None,
+            nearest_subject_id=verdict.nearest_subject_id if is_auditor else "",
+        )
+
+    def _record(self, verdict: Verdict, decision: Decision, question: Question) -> DecisionRecord:
+        return DecisionRecord(
+            actor=question.caller.actor,
+            device=question.caller.peer.name,
+            operation=question.operation.value,
+            outcome=decision.outcome.value,
+            reason=decision.reason,
+            subject_id=question.subject_id or decision.subject_id,
+            space_digest=self._space_digest,
+            fmr=decision.fmr,
+            liveness=decision.liveness.value,
+            decision_id=decision.decision_id,
+            partition=question.partition,
+            counted=self._counted(verdict, question),
+            details={"purpose": question.purpose, "fpir": decision.fpir, "sequence": question.sequence},
+        )
+
+    def _counted(self, verdict: Verdict, question: Question) -> Counted:
+        compared = verdict.reason in ("match", "no_match")
+        claimed = bool(question.subject_id) or self.policy.count_searches
+        if question.partition or not compared or not claimed:
+            return Counted.NOT
+        return Counted.SUCCESS if verdict.outcome is Outcome.ACCEPT else Counted.FAILURE
+
+
+async def recognise(stages: Recogniser, probe: bytes, question: Question) -> Decision:
+    """Decide on one vouched probe.  Raises a DuetFaceError of the refusals table."""
+    received = stages.decode(probe)
+    async with stages.attempt(question):
+        verdict = await stages.refuse_unlooked(received, question)
+        if verdict is None:
+            embedding = await stages.embed(received, question)  # batched with other callers' faces
+            verdict = await stages.search_and_decide(embedding, question)
+        return await stages.record(verdict, received, question)

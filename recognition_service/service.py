@@ -1,0 +1,272 @@
+"""One running service, put together: gallery, network, rules, servicers and the secure port."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from duetface import __version__
+from duetface.authority import RevocationList
+from duetface.errors import ConfigError, GalleryError
+from duetface.identity import PeerIdentity, read_file, server_credentials
+from duetface.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
+)
+from gallery.gallery import Gallery, GalleryOptions
+from gallery.keys import read_key_files
+from recognition_service.access import Gatekeeper
+from recognition_service.admission import Admission
+from recognition_service.audit import AuditTrail
+from recognition_service.audit_servicer import AuditServicer
+from recognition_service.batcher import Batcher
+from recognition_service.clocks import Clocks
+from recognition_service.config import ServiceConfig
+from recognition_service.decision import CapturePolicy
+from recognition_service.enrolment import Enroller
+from recognition_service.enrolment_servicer import EnrollmentServicer
+from recognition_service.guard import Guard, InFlight
+from recognition_service.lockout import LockOutPolicy
+from recognition_service.network import Network
+from recognition_service.pipeline import Policy, Recogniser
+from recognition_service.session import NonceBook
+from recognition_service.streaming import Streams
+from recognition_service.verification import Served, VerificationServicer
+
+logger = logging.getLogger(__name__)
+
+FOLLOW_S = 1.0  # how often changes of other replicas are looked for; those of our own are seen at once
+LAST_BYTES_S = 1.0  # for answers that are written but not yet sent when the work is done
+KEEPALIVE_TIMEOUT_MS = 20_000
+MIN_PING_MS = 30_000  # a client that pings more often is cut off by gRPC
+STREAMS_PER_CONNECTION = 256
+
+SERVICES = (
+    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
+    enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that runs.  address: HOST:PORT it is bound to."""
+
+    address: str
+    realm: str
+    gallery: Gallery
+    network: Network
+    config: ServiceConfig
+
+
+@asynccontextmanager
+async def running_service(config: ServiceConfig, network: Network, clocks: Clocks) -> AsyncIterator[Service]:
+    """Run the service inside the block; leaving it drains: accepted work is finished within the grace.
+
+    Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
+    """
+    realm = _realm(config, clocks.now())
+    gallery = await asyncio.to_thread(_open_gallery, config, realm, network, clocks)
+    try:
+        batcher = Batcher(
+            network.embedder,
+            clocks.monotonic_s,
+            batch_max=config.load.batch_max,
+            batch_wait_s=config.load.batch_wait_ms / 1000,
+            queue_max=config.load.queue_max,
+        )
+        async with batcher:
+            parts = _Parts(config, network, clocks, realm, gallery, batcher)
+            async with parts.listening() as address, _following(gallery):
+                yield Service(address, realm, gallery, network, config)
+    finally:
+        gallery.close()
+
+
+def _realm(config: ServiceConfig, now: datetime) -> str:
+    """The realm's name stands in the service's own certificate, so no setting can contradict it."""
+    path = config.state / "server" / "server.crt"
+    peer = PeerIdentity.from_pem(read_file(path))
+    if peer.not_after <= now:
+        raise ConfigError(f"{path} expired on {peer.not_after:%Y-%m-%d}: issue a new one")
+    return peer.realm
+
+
+def _open_gallery(config: ServiceConfig, realm: str, network: Network, clocks: Clocks) -> Gallery:
+    keys = read_key_files(config.state / "keys")
+    options = GalleryOptions(
+        templates_per_subject=config.enrolment.max_templates, spaces=frozenset({network.space_digest})
+    )
+    return Gallery.open(config.database_url, realm, keys, clocks.now, options)
+
+
+@asynccontextmanager
+async def _following(gallery: Gallery) -> AsyncIterator[None]:
+    """Look for what other replicas committed, as long as the block runs."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                await asyncio.to_thread(gallery.refresh)
+            except GalleryError as error:
+                logger.error("gallery not followed", extra={"cause": str(error)})
+
+    task = asyncio.create_task(follow(), name="follow")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class _Parts:
+    """The objects of one service that know each other."""
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        network: Network,
+        clocks: Clocks,
+        realm: str,
+        gallery: Gallery,
+        batcher: Batcher,
+    ) -> None:
+        self._config = config
+        self._network = network
+        self._clocks = clocks
+        self._realm = realm
+        self._gallery = gallery
+        self._audit = AuditTrail(gallery, clocks.monotonic_s)
+        self._admission = Admission(config.load.rate_per_s, config.load.burst)
+        self._in_flight = InFlight()
+        self._nonces = NonceBook(
+            config.freshness.nonce_lifetime_s, config.freshness.nonces_per_certificate, secrets.token_bytes
+        )
+        self._recogniser = Recogniser(
+            {network.split.digest: network.split},
+            network.space_digest,
+            batcher,
+            gallery,
+            self._audit,
+            _policy(config, network),
+            clocks,
+        )
+        self._streams = Streams(
+            self._recogniser,
+            self._admission,
+            max_age_s=config.listen.stream_max_age_s,
+            deadline_s=config.load.deadline_s,
+            clocks=clocks,
+        )
+        self._health = health_aio.HealthServicer()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Serve on the secure port inside the block, drain at its end; gives HOST:PORT."""
+        server = grpc.aio.server(
+            interceptors=[self._guard()],
+            options=_options(self._config),
+            maximum_concurrent_rpcs=self._config.listen.max_concurrent_rpcs,
+        )
+        self._add_servicers(server)
+        address = _bind(server, self._config)
+        await server.start()
+        try:
+            for name in ("", *SERVICES):
+                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            yield address
+        finally:
+            await self._drain(server)
+
+    def _guard(self) -> Guard:
+        revoked = RevocationList(self._config.state / "ca" / "revoked.json")
+        gatekeeper = Gatekeeper(self._realm, revoked, self._clocks.now)
+        return Guard(gatekeeper, self._admission, self._audit, self._in_flight, self._clocks.monotonic_s)
+
+    def _add_servicers(self, server: grpc.aio.Server) -> None:
+        config, network = self._config, self._network
+        verification = VerificationServicer(
+            self._recogniser,
+            self._nonces,
+            config.freshness.nonce_lifetime_s,
+            self._streams,
+            Served(self._realm, network.space_digest, __version__, config.decisions.liveness),
+            config.load.deadline_s,
+            self._clocks,
+        )
+        enroller = Enroller(self._recogniser, self._gallery, network.space_digest, config.enrolment)
+        enrolment = EnrollmentServicer(self._gallery, enroller, self._nonces, config.load.deadline_s, self._clocks)
+        verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(enrolment, server)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._gallery), server)
+        add_HealthServicer_to_server(self._health, server)
+        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        """Say that we are going, take nothing new, finish what was accepted, then close."""
+        grace_s = self._config.listen.drain_grace_s
+        logger.info("draining", extra={"grace_s": grace_s, "running": self._in_flight.running})
+        await self._health.enter_graceful_shutdown()
+        self._in_flight.draining = True
+        await self._streams.drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._in_flight.idle()
+        except TimeoutError:
+            logger.warning("grace is over", extra={"running": self._in_flight.running})
+        await server.stop(LAST_BYTES_S)
+
+
+def _policy(config: ServiceConfig, network: Network) -> Policy:
+    return Policy(
+        point=network.operating_point(config.decisions.target_fmr),
+        capture=CapturePolicy(
+            min_quality=config.decisions.min_quality,
+            max_age_us=round(config.freshness.capture_max_age_s * 1e6),
+            liveness=config.decisions.liveness,
+        ),
+        lock_out=LockOutPolicy(config.lock_out.delay_after, config.lock_out.delay_s, config.lock_out.stop_after),
+        count_searches=config.lock_out.count_searches,
+        valid_for_s=config.decisions.valid_for_s,
+    )
+
+
+def _options(config: ServiceConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.listen.max_message_bytes),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+        ("grpc.keepalive_time_ms", round(config.listen.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
+        # Otherwise a second service on the same port would silently get half of the connections.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _bind(server: grpc.aio.Server, config: ServiceConfig) -> str:
+    """HOST:PORT that was bound.  Raises ConfigError."""
+    wanted = config.listen.address
+    credentials = server_credentials(config.state / "server")
+    try:
+        port = server.add_secure_port(wanted, credentials)
+    except RuntimeError as error:
+        raise ConfigError(f"cannot listen on {wanted}: is it in use, or not this machine's? Try another") from error
+    if port == 0:
+        raise ConfigError(f"cannot listen on {wanted}: is it in use, or not this machine's? Try another")
+    return f"{wanted.rpartition(':')[0]}:{port}"
