@@ -5,6 +5,9 @@ section "use of biometrics", figures for a verifier that makes no presentation-a
 The counters live in the gallery, so a restart does not reset them.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,3 +31,33 @@ class LockOutPolicy:
         if failures < self.delay_after or last_failure_at is None:
             return False
         return now - last_failure_at < timedelta(seconds=self.delay_s)
+
+
+class OneAtATime:
+    """One attempt at a time on one key, so that parallel guesses cannot outrun their failure counter.
+
+    A lock is kept only while somebody holds or awaits it.
+    """
+
+    def __init__(self) -> None:
+        """No key is held."""
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the key's lock; waiting is bounded by the caller's deadline, which cancels it."""
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            users = self._locks[key][1] - 1
+            if users:
+                self._locks[key] = (lock, users)
+            else:
+                del self._locks[key]
+
+    def __len__(self) -> int:
+        """How many keys are in use."""
+        return len(self._locks)

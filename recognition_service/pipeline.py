@@ -28,8 +28,7 @@ from recognition_service.decision import (
     judge_capture,
     resting_liveness,
 )
-from recognition_service.keyed_lock import KeyedLock
-from recognition_service.lockout import LockOutPolicy
+from recognition_service.lockout import LockOutPolicy, OneAtATime
 from recognition_service.refusals import RevisionError, StaleError
 
 REVISION_POLL_S = 0.01
@@ -98,7 +97,7 @@ class Recogniser:
         self._gallery = gallery
         self._audit = audit
         self._clocks = clocks
-        self._subject_lock = KeyedLock()
+        self._subject_lock = OneAtATime()
 
     def decode(self, probe: bytes) -> ReceivedProbe:
         """The first face that is served, every length checked.  Raises MessageError or ContractError."""

@@ -31,20 +31,20 @@ from gallery.keys import read_key_files
 from recognition_service.access import Gatekeeper
 from recognition_service.admission import Admission
 from recognition_service.audit import AuditTrail
-from recognition_service.audit_servicer import AuditServicer
 from recognition_service.batcher import Batcher
 from recognition_service.clocks import Clocks
 from recognition_service.config import ServiceConfig
 from recognition_service.decision import CapturePolicy
 from recognition_service.enrolment import Enroller
-from recognition_service.enrolment_servicer import EnrollmentServicer
-from recognition_service.guard import Guard, InFlight
 from recognition_service.lockout import LockOutPolicy
 from recognition_service.network import Network
 from recognition_service.pipeline import Policy, Recogniser
+from recognition_service.rpc.audit import AuditServicer
+from recognition_service.rpc.enrolment import EnrollmentServicer
+from recognition_service.rpc.guard import Guard, InFlight
+from recognition_service.rpc.streaming import Streams
+from recognition_service.rpc.verification import Served, VerificationServicer
 from recognition_service.session import NonceBook
-from recognition_service.streaming import Streams
-from recognition_service.verification import Served, VerificationServicer
 
 logger = logging.getLogger(__name__)
 

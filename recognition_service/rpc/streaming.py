@@ -17,11 +17,11 @@ from recognition_service.access import Caller
 from recognition_service.admission import Admission
 from recognition_service.clocks import Clocks
 from recognition_service.decision import OVERLOADED, SUPERSEDED, Verdict
-from recognition_service.fields import optional_subject_id_of, purpose_of
 from recognition_service.pipeline import Operation, Question, Recogniser, recognise
 from recognition_service.refusals import DrainingError, FieldError, StreamOrderError
+from recognition_service.rpc.fields import optional_subject_id_of, purpose_of
+from recognition_service.rpc.vouching import vouched_in_stream
 from recognition_service.session import NONCE_BYTES, StreamSession
-from recognition_service.vouching import vouched_in_stream
 
 MAX_SPLITS = 4
 UNANSWERED_MAX = 64  # faces turned away but not told yet; then the stream is read no further

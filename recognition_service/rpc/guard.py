@@ -20,7 +20,6 @@ from duetface.errors import AccessError, ContractError, DuetFaceError, MessageEr
 from recognition_service.access import Gatekeeper
 from recognition_service.admission import Admission
 from recognition_service.audit import AuditTrail
-from recognition_service.context import Context, caller_of, certificates_of
 from recognition_service.refusals import (
     DrainingError,
     FieldError,
@@ -29,6 +28,7 @@ from recognition_service.refusals import (
     refusal_of,
     rich_status,
 )
+from recognition_service.rpc.context import Context, caller_of, certificates_of
 
 logger = logging.getLogger(__name__)
 

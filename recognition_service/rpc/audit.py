@@ -6,8 +6,8 @@ from duetface.v1 import audit_pb2, audit_pb2_grpc
 from gallery.gallery import Gallery
 from gallery.ledger import canonical
 from gallery.records import AuditRecord
-from recognition_service.context import Context
-from recognition_service.fields import page_size_of
+from recognition_service.rpc.context import Context
+from recognition_service.rpc.fields import page_size_of
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):

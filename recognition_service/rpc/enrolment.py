@@ -6,9 +6,9 @@ from duetface.v1 import enrollment_pb2, enrollment_pb2_grpc
 from gallery.gallery import Gallery
 from gallery.records import SubjectRecord, TemplateRecord
 from recognition_service.clocks import Clocks
-from recognition_service.context import Context, caller_of, deadline_of
 from recognition_service.enrolment import Enroller, enrol
-from recognition_service.fields import (
+from recognition_service.rpc.context import Context, caller_of, deadline_of
+from recognition_service.rpc.fields import (
     as_field_errors,
     consent_of,
     label_of,
@@ -17,9 +17,9 @@ from recognition_service.fields import (
     subject_id_of,
     template_id_of,
 )
-from recognition_service.paging import after_of, page_token
+from recognition_service.rpc.paging import after_of, page_token
+from recognition_service.rpc.vouching import vouched_once
 from recognition_service.session import NonceBook
-from recognition_service.vouching import vouched_once
 
 
 class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):

@@ -10,13 +10,13 @@ from duetface.types import Decision
 from duetface.v1 import face_pb2, verification_pb2, verification_pb2_grpc
 from recognition_service.clocks import Clocks
 from recognition_service.config import LivenessPolicy
-from recognition_service.context import Context, caller_of, deadline_of
-from recognition_service.fields import partition_of, purpose_of, subject_id_of
 from recognition_service.pipeline import Operation, Question, Recogniser, recognise
 from recognition_service.refusals import RoleError
+from recognition_service.rpc.context import Context, caller_of, deadline_of
+from recognition_service.rpc.fields import partition_of, purpose_of, subject_id_of
+from recognition_service.rpc.streaming import Streams
+from recognition_service.rpc.vouching import vouched_once
 from recognition_service.session import NonceBook
-from recognition_service.streaming import Streams
-from recognition_service.vouching import vouched_once
 
 _REQUIRED_LIVENESS = {
     LivenessPolicy.OFF: face_pb2.LIVENESS_LEVEL_OFF,
