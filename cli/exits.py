@@ -2,8 +2,14 @@
 
 from enum import IntEnum
 
-from duetface.errors import AccessError, DeviceError, DuetFaceError, OverloadedError, ServiceError
-from duetface.errors import ContractError as _ContractError
+from duetface.errors import (
+    AccessError,
+    ContractError,
+    DeviceError,
+    DuetFaceError,
+    OverloadedError,
+    ServiceError,
+)
 
 
 class ExitCode(IntEnum):
@@ -14,9 +20,10 @@ class ExitCode(IntEnum):
     MISUSE = 2  # an argument, file, key or state folder is unusable
     RETRY = 3  # no usable face
     REFUSED = 4  # service or device not there, or the request was refused
+    CRASHED = 70  # a bug of ours (EX_SOFTWARE)
 
 
-REFUSALS = (ServiceError, DeviceError, _ContractError, OverloadedError, AccessError)
+REFUSALS = (ServiceError, DeviceError, ContractError, OverloadedError, AccessError)
 
 # What a person can do about a refusal, by its ErrorReason.
 NEXT_STEPS = {
@@ -33,6 +40,15 @@ NEXT_STEPS = {
     "low_quality": "take a sharper, brighter picture from the front",
     "already_exists": "choose another id, or add pictures to the one that is there with `duetface enroll`",
     "not_found": "`duetface gallery list` shows who is there",
+}
+
+
+# Which extra brings a package that may not be installed.
+EXTRAS = {
+    **dict.fromkeys(("alembic", "faiss", "grpc_reflection", "sqlalchemy", "structlog"), "service"),
+    **dict.fromkeys(("PIL", "ai_edge_litert", "av", "cv2"), "edge"),
+    "onnxruntime": "edge,service",
+    "matplotlib": "report",
 }
 
 

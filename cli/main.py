@@ -1,13 +1,14 @@
 """The `duetface` command."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from cli import audit, certs, decide, enroll, gallery, models, service
-from cli.exits import exit_code, one_line
+from cli import audit, certs, decide, doctor, enroll, evaluate, gallery, models, service
+from cli.exits import EXTRAS, ExitCode, exit_code, one_line
 from duetface.errors import DuetFaceError
 
 app = typer.Typer(
@@ -19,15 +20,17 @@ app = typer.Typer(
     epilog="Exit codes: 0 done or accepted, 1 rejected, 2 misuse, 3 no usable face, 4 service or device not there, "
     "or the request refused.",
 )
-app.command("init")(service.init)
-app.command("serve")(service.serve)
-app.add_typer(certs.app, name="certs")
-app.command("enroll")(enroll.enroll)
-app.command("verify")(decide.verify)
-app.command("identify")(decide.identify)
+app.command("init", epilog="Example: `duetface init --realm hq --host faces.hq.example`")(service.init)
+app.command("serve", epilog="Example: `duetface serve --listen 0.0.0.0:50061`")(service.serve)
+app.command("enroll", epilog=enroll.EXAMPLES)(enroll.enroll)
+app.command("verify", epilog="Example: `duetface verify alice photo.jpg`")(decide.verify)
+app.command("identify", epilog="Example: `duetface identify photo.jpg --json`")(decide.identify)
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(certs.app, name="certs")
 app.add_typer(audit.app, name="audit")
 app.add_typer(models.app, name="models")
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("doctor", epilog="Example: `duetface doctor --json`")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,9 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DuetFaceError as error:
         sys.stderr.write(f"duetface: {one_line(error)}\n")
         return exit_code(error)
-    return 0
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        sys.stderr.write(f"duetface: {error.name} is not installed: pip install 'duetface[{extra}]'\n")
+        return ExitCode.MISUSE
+    return ExitCode.DONE
 
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Exception:  # noqa: BLE001  # Python's own exit code of a crash, 1, would read as "rejected"
+        traceback.print_exc()
+        sys.exit(ExitCode.CRASHED)

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +10,6 @@ from cli import output
 from cli.connection import existing_state, service_address, state_folder
 from cli.options import Json, State
 from duetface.errors import ConfigError
-
-if TYPE_CHECKING:
-    from recognition_service.config import ServiceConfig
 
 Listen = Annotated[
     str | None,
@@ -42,7 +38,7 @@ def init(
 
     folder = state_folder(state)
     if (folder / "config.toml").exists():
-        raise ConfigError(f"{folder} holds a realm already: `duetface serve` runs it; another one needs another --state")
+        raise ConfigError(f"{folder} holds a realm already: `duetface serve` runs it; another needs another --state")
     create_state(folder, realm, datetime.now(UTC), hosts=host or (), address=listen)
     if as_json:
         output.result_json({"state": folder, "realm": realm, "address": service_address(None, folder)})
@@ -68,9 +64,7 @@ def serve(
     from recognition_service.server import serve as run_service
 
     _set_up_logging(log_level)
-    config = load_config(existing_state(state), _overrides(listen, target_fmr))
-    _print_terms(config)
-    asyncio.run(run_service(config))
+    asyncio.run(run_service(load_config(existing_state(state), _overrides(listen, target_fmr))))
 
 
 def _overrides(listen: str | None, target_fmr: float | None) -> dict[str, dict[str, Any]]:
@@ -88,15 +82,3 @@ def _set_up_logging(level: str) -> None:
     if level.upper() not in levels:
         raise ConfigError(f"--log-level {level}: expected debug, info, warning or error")
     logging.getLogger().setLevel(levels[level.upper()])
-
-
-def _print_terms(config: "ServiceConfig") -> None:
-    """Say under which terms the models came: they are not those of the code."""
-    from duetface.manifest import ModelCatalogue, models_root
-
-    catalogue = ModelCatalogue(models_root())
-    name = config.models.space
-    spaces = [space for space in catalogue.spaces() if space.name == name] if name else [catalogue.default_space()]
-    for space in spaces:
-        output.note(f"model {space.name}: {space.licence}")
-    output.note(f"state folder {Path(config.state).resolve()}; nothing is fetched from or sent to anywhere else")

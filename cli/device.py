@@ -1,0 +1,83 @@
+"""What commands that look at a face share: the way from picture to probe, and how a decision is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli import output
+from cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from duetface.types import Decision
+    from edge_agent.pipeline import Outcome, Protector
+    from edge_agent.sources import Frame
+
+
+def load_protector(*, for_enrolment: bool = False) -> "Protector":
+    """The detector, the mesh and the client network of the default split; enrolment asks for better pictures."""
+    from duetface.manifest import ModelCatalogue, models_root
+    from edge_agent.pipeline import Protector
+    from edge_agent.quality import ENROLMENT, VERIFICATION
+
+    root = models_root()
+    split = ModelCatalogue(root).default_split()
+    return Protector.load(root, (split.name,), ENROLMENT if for_enrolment else VERIFICATION)
+
+
+def protect_picture(protector: "Protector", picture: Path) -> "Outcome":
+    """Probe of a picture, or the reason why there is none.  Raises CaptureError if it is no picture."""
+    from edge_agent.sources import read_picture
+
+    return protector.protect(read_picture(picture))
+
+
+@contextmanager
+def camera_frames(source: str) -> "Iterator[Iterator[Frame]]":
+    """The newest frames of a camera, or every frame of a file.  Raises CaptureError or DeviceError."""
+    from edge_agent.camera import open_feed, open_source
+    from edge_agent.guided import frames_of
+
+    feed = open_feed(open_source(source))
+    try:
+        yield frames_of(feed)
+    finally:
+        feed.close()
+
+
+def tell_retry(picture: Path, outcome: "Outcome", as_json: bool) -> ExitCode:
+    """Say that no face could be used."""
+    reason, advice = (str(outcome.reason), outcome.reason.advice) if outcome.reason else ("no_face", "")
+    if as_json:
+        output.result_json({"outcome": "retry", "reason": reason})
+    else:
+        output.result(f"retry: {reason}")
+        output.note(f"{picture}: {advice} Nothing was sent.")
+    return ExitCode.RETRY
+
+
+def tell_decision(decision: "Decision", as_json: bool) -> ExitCode:
+    """Say what was decided; returns the exit code that goes with it."""
+    if as_json:
+        output.result_json(_decision(decision))
+    else:
+        who = f" {decision.subject_id}" if decision.subject_id else ""
+        at = f"FMR {decision.fmr:g}" + (f", expected FPIR {decision.fpir:.2g}" if decision.fpir else "")
+        output.result(f"{decision.outcome}{who}: {decision.reason} at {at}; liveness {decision.liveness}")
+    return {"accept": ExitCode.DONE, "reject": ExitCode.REJECTED}.get(str(decision.outcome), ExitCode.RETRY)
+
+
+def _decision(decision: "Decision") -> dict[str, Any]:
+    told = {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "subject_id": decision.subject_id or None,
+        "fmr": decision.fmr,
+        "fpir": decision.fpir or None,
+        "liveness": decision.liveness,
+        "decision_id": decision.decision_id,
+        "expires_in_s": decision.expires_in_s,
+    }
+    if decision.cosine_similarity is not None:
+        told["cosine_similarity"] = decision.cosine_similarity
+    return told

@@ -1,0 +1,124 @@
+"""`duetface doctor`: what is wrong with this installation, and what to do."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import typer
+
+from cli import output
+from cli.connection import connect, existing_state, state_folder
+from cli.exits import ExitCode, one_line
+from cli.options import Identity, Json, Service, State
+from duetface.errors import ConfigError, DuetFaceError
+
+EXPIRES_SOON = timedelta(days=30)
+CLOCK_TOLERANCE_S = 2.0
+FREE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.  detail: what was seen, or what is wrong and what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(state: State = None, service: Service = None, identity: Identity = None, as_json: Json = False) -> None:
+    """Check models, state folder, certificates, disk, service and clock; each fault with its remedy."""
+    findings = list(_findings(state, service, identity))
+    if as_json:
+        output.result_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            output.result(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name:12} {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(_verdict(findings))
+
+
+def _verdict(findings: list[Finding]) -> ExitCode:
+    """4 when only the service is at fault, 2 when something here is."""
+    here = [finding for finding in findings if not finding.ok and finding.name not in ("service", "clock")]
+    return ExitCode.MISUSE if here else ExitCode.REFUSED
+
+
+def _findings(state: Path | None, service: str | None, identity: Path | None) -> Iterator[Finding]:
+    yield _look("models", _models)
+    if identity is None or state_folder(state).exists():
+        yield _look("state", lambda: _state(state))
+        yield _look("certificates", lambda: _certificates(state))
+        yield _look("disk", lambda: _disk(state))
+    yield _look("service", lambda: _service(state, service, identity))
+    yield _look("clock", lambda: _clock(state, service, identity))
+
+
+def _look(name: str, check: Callable[[], str]) -> Finding:
+    """Run one check: it says what it saw, or raises what is wrong."""
+    try:
+        return Finding(name, True, check())
+    except DuetFaceError as error:
+        return Finding(name, False, one_line(error))
+
+
+def _models() -> str:
+    from duetface.manifest import ModelCatalogue, models_root
+
+    catalogue = ModelCatalogue(models_root())
+    splits, spaces = catalogue.splits(), catalogue.spaces()
+    return f"{len(splits)} split(s), {len(spaces)} template space(s), every digest as written"
+
+
+def _state(state: Path | None) -> str:
+    from gallery.keys import read_key_files
+    from recognition_service.config import load_config
+
+    folder = existing_state(state)
+    load_config(folder)
+    read_key_files(folder / "keys")
+    open_to_others = [path for path in (*folder.rglob("*.key"), *folder.glob("*.db")) if path.stat().st_mode & 0o077]
+    if open_to_others:
+        raise ConfigError(f"{open_to_others[0]} can be read by others: chmod 600 {open_to_others[0]}")
+    return f"{folder}: configuration and keys are readable and private"
+
+
+def _certificates(state: Path | None) -> str:
+    from duetface.authority import issued_certificates
+    from duetface.identity import PeerIdentity, read_file
+
+    folder = existing_state(state)
+    issued = issued_certificates(folder / "clients", folder / "ca" / "revoked.json")
+    server = PeerIdentity.from_pem(read_file(folder / "server" / "server.crt"))
+    holders = [server, *(one.peer for one in issued if not one.revoked)]
+    first = min(holders, key=lambda peer: peer.not_after)
+    left = first.not_after - datetime.now(UTC)
+    if left < EXPIRES_SOON:
+        raise ConfigError(f"{first.label} expires in {left.days} days: issue a new one with `duetface certs issue`")
+    return f"{len(issued)} client(s); the first to expire is {first.label}, on {first.not_after:%Y-%m-%d}"
+
+
+def _disk(state: Path | None) -> str:
+    free = shutil.disk_usage(existing_state(state)).free
+    if free < FREE_BYTES:
+        raise ConfigError(f"{free // 1_000_000} MB free, expected {FREE_BYTES // 1_000_000}: free some space")
+    return f"{free // 1_000_000} MB free"
+
+
+def _service(state: Path | None, service: str | None, identity: Path | None) -> str:
+    with connect(state, service, identity) as client:
+        if not client.healthy():
+            raise ConfigError("the service answers but does not serve: see its log")
+        info = client.info()
+    splits = ", ".join(split.name for split in info.splits)
+    return f"realm {info.realm}, version {info.version}, splits {splits}, decides at FMR {info.fmr:g}"
+
+
+def _clock(state: Path | None, service: str | None, identity: Path | None) -> str:
+    with connect(state, service, identity) as client:
+        offset = client.info().clock_offset_s
+    if abs(offset) > CLOCK_TOLERANCE_S:
+        raise ConfigError(f"the service's clock differs by {offset:+.1f} s: set both by NTP")
+    return f"{offset:+.2f} s between here and the service"

@@ -1,0 +1,198 @@
+"""Enrol people from pictures: picture -> probe -> template, each refused picture with its reason.
+
+Pictures are read, judged and encoded here, on the device; only probes go to the service.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from duetface.client import Client, Consent
+from duetface.errors import CaptureError, ConfigError, ConsentError, ServiceError
+from duetface.types import Probe
+from edge_agent.pipeline import Protector
+from edge_agent.sources import PICTURE_SUFFIXES, read_picture
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What became of one picture.
+
+    template_id: empty unless a template was made, or had been made before (skipped).
+    refusal: why there is none: a RetryReason such as "no_face", or a line about the file.
+    warnings: what an operator should look at, e.g. "far_from_own".
+    """
+
+    subject_id: str
+    picture: str
+    template_id: str = ""
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+    skipped: bool = False
+
+
+def judge(protector: Protector, picture: Path) -> tuple[Probe | None, str]:
+    """The probe of a picture, or None and why there is none."""
+    try:
+        outcome = protector.protect(read_picture(picture))
+    except CaptureError as error:
+        return None, str(error)
+    return outcome.probe, "" if outcome.reason is None else str(outcome.reason)
+
+
+class Enrolment:
+    """Adds pictures to the gallery of one service."""
+
+    def __init__(self, client: Client, protector: Protector, consent: Consent | None, partition: str = "") -> None:
+        """consent: of subjects that are not there yet; without one only subjects that are there can get pictures."""
+        self._client = client
+        self._protector = protector
+        self._consent = consent
+        self._partition = partition
+        self._there: set[str] = set()
+
+    def add(self, subject_id: str, picture: Path, label: str = "") -> Enrolled:
+        """Make one template of one picture; a subject that is new is added at its first usable picture.
+
+        Raises ServiceError if the service is gone or refuses for another reason than the picture,
+        ConsentError if the subject is new and no consent was given.
+        """
+        probe, refusal = judge(self._protector, picture)
+        result = Enrolled(subject_id, str(picture), refusal=refusal)
+        return result if probe is None else self.add_probe(result, probe, label)
+
+    def add_probe(self, result: Enrolled, probe: Probe, label: str = "") -> Enrolled:
+        """As `add`, of a probe that is at hand; fills in what became of it."""
+        self._ensure_subject(result.subject_id, label)
+        try:
+            added = self._client.add_template(result.subject_id, probe, self._partition)
+        except ServiceError as error:
+            if error.reason != "low_quality":
+                raise
+            return replace(result, refusal=error.reason)
+        return replace(result, template_id=added.template_id, warnings=added.warnings)
+
+    def _ensure_subject(self, subject_id: str, label: str) -> None:
+        if subject_id in self._there:
+            return
+        try:
+            self._client.subject(subject_id, self._partition)
+        except ServiceError as error:
+            if error.reason != "not_found":
+                raise
+            if self._consent is None:
+                raise ConsentError(f"{subject_id} is new: say which consent was given") from error
+            self._client.create_subject(subject_id, label, self._consent, self._partition)
+        self._there.add(subject_id)
+
+
+class EnrolmentLog:
+    """Which pictures of a folder were enrolled, so that a run that was broken off can go on.
+
+    One JSON object a line: subject, SHA-256 of the picture, template id.  It holds no picture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """path: the log; need not exist.  A line that was cut off by a crash is passed over."""
+        self._path = path
+        self._done: dict[tuple[str, str], str] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+                self._done[entry["subject_id"], entry["picture_sha256"]] = entry["template_id"]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def template_of(self, subject_id: str, picture: Path) -> str:
+        """The template that was made of this very picture for this subject, or empty."""
+        return self._done.get((subject_id, _digest(picture)), "")
+
+    def write(self, result: Enrolled) -> None:
+        """Remember that a template was made."""
+        digest = _digest(Path(result.picture))
+        self._done[result.subject_id, digest] = result.template_id
+        entry = {"subject_id": result.subject_id, "picture_sha256": digest, "template_id": result.template_id}
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def pictures_of(folder: Path) -> dict[str, list[Path]]:
+    """Subject id -> pictures by name, of a folder that holds one folder a person.
+
+    Raises ConfigError if it is no folder or holds no such pictures.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: expected one folder a person, with pictures in it")
+    people = {
+        person.name: sorted(file for file in person.iterdir() if is_picture(file))
+        for person in sorted(folder.iterdir())
+        if person.is_dir()
+    }
+    found = {name: pictures for name, pictures in people.items() if pictures}
+    if not found:
+        raise ConfigError(f"{folder} holds no pictures: expected FOLDER/PERSON/*.jpg (or png, webp, bmp, tiff)")
+    return found
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file's name says that it is a picture."""
+    return path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def enrol_folder(
+    people: dict[str, list[Path]], enrolment: Enrolment, client: Client, log: EnrolmentLog
+) -> Iterator[Enrolled]:
+    """Enrol every picture, one result each; what the log and the service both know of is skipped."""
+    for subject_id, pictures in people.items():
+        held = _templates_held(client, subject_id) if any(log.template_of(subject_id, p) for p in pictures) else set()
+        for picture in pictures:
+            before = log.template_of(subject_id, picture)
+            if before and before in held:
+                yield Enrolled(subject_id, str(picture), template_id=before, skipped=True)
+                continue
+            result = enrolment.add(subject_id, picture)
+            if result.template_id:
+                log.write(result)
+            yield result
+
+
+def rehearse(people: dict[str, list[Path]], protector: Protector) -> Iterator[Enrolled]:
+    """Judge every picture and send nothing."""
+    for subject_id, pictures in people.items():
+        for picture in pictures:
+            yield Enrolled(subject_id, str(picture), refusal=judge(protector, picture)[1])
+
+
+def summary(results: list[Enrolled]) -> dict[str, object]:
+    """Counts and every result, for JSON."""
+    return {
+        "enrolled": sum(bool(one.template_id) and not one.skipped for one in results),
+        "skipped": sum(one.skipped for one in results),
+        "refused": sum(bool(one.refusal) for one in results),
+        "results": [asdict(one) for one in results],
+    }
+
+
+def subjects_without_template(results: list[Enrolled]) -> list[str]:
+    """Subjects of whom no picture was usable."""
+    everybody = dict.fromkeys(one.subject_id for one in results)
+    return [name for name in everybody if not any(r.subject_id == name and not r.refusal for r in results)]
+
+
+def _templates_held(client: Client, subject_id: str) -> set[str]:
+    try:
+        return {template.template_id for template in client.templates(subject_id)}
+    except ServiceError as error:
+        if error.reason != "not_found":
+            raise
+        return set()
+
+
+def _digest(picture: Path) -> str:
+    try:
+        return hashlib.sha256(picture.read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,125 @@
+"""`init` and `certs`: a realm from nothing."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+from tests.unit.cli.conftest import Run
+
+
+def test_init_makes_keys_that_only_their_owner_can_read(state: Path) -> None:
+    """Whoever reads ca.key lets anybody in; whoever reads realm.key opens the templates."""
+    files = [path for path in state.rglob("*") if path.is_file()]
+    assert {"ca.key", "realm.key", "rotation.key", "server.key", "client.key", "gallery.db"} <= {f.name for f in files}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+    assert state.stat().st_mode & 0o077 == 0
+
+
+def test_init_twice_is_refused_and_changes_nothing(run: Run, state: Path) -> None:
+    """A second root would lock every device out, and a second realm key would lose every template."""
+    before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    again = run("init", "--state", state)
+    assert again.code == 2
+    assert again.err.count("\n") == 1
+    assert "holds a realm already" in again.err
+    assert before == {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+
+
+def test_init_into_a_folder_with_other_files_is_refused(run: Run, tmp_path: Path) -> None:
+    """Somebody's home must not become a state folder by a slip."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    refused = run("init", "--state", tmp_path / "home")
+    assert refused.code == 2
+    assert "is not empty" in refused.err
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
+
+
+def test_an_init_that_fails_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    """Half a realm would be taken for a whole one."""
+    refused = run("init", "--state", tmp_path / "new" / "state", "--realm", "not a host name")
+    assert refused.code == 2
+    assert "realm 'not a host name'" in refused.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_init_without_a_state_option_uses_the_users_data_folder(run: Run, tmp_path: Path) -> None:
+    """The shortest way must work: `duetface init`, then `duetface serve`."""
+    assert run("init").code == 0
+    assert (tmp_path / "XDG_DATA_HOME" / "duetface" / "config.toml").is_file()
+
+
+def test_the_address_that_init_was_told_is_the_one_that_commands_ask(run: Run, tmp_path: Path) -> None:
+    """A port that is given once must not have to be given again."""
+    told = run("init", "--state", tmp_path / "s", "--listen", "127.0.0.1:50999", "--json")
+    assert json.loads(told.out)["address"] == "127.0.0.1:50999"
+    asked = run("gallery", "list", "--state", tmp_path / "s")
+    assert asked.code == 4
+    assert "127.0.0.1:50999" in asked.err
+
+
+def test_a_new_certificate_is_listed_shown_and_revoked(run: Run, state: Path) -> None:
+    """The whole life of a device's certificate by command."""
+    issued = run("certs", "issue", "--role", "agent", "--name", "door-1", "--state", state)
+    assert issued.code == 0
+    assert str(state / "clients" / "door-1") in issued.out
+    assert "duetface agent" in issued.out
+    (row,) = [one for one in json.loads(run("certs", "list", "--state", state, "--json").out) if one["name"] == "door-1"]
+    assert (row["roles"], row["status"], row["realm"]) == (["agent"], "valid", "test.example")
+    assert run("certs", "revoke", "door-1", "--state", state).code == 0
+    assert "revoked" in run("certs", "show", "door-1", "--state", state).out
+
+
+def test_a_certificate_can_hold_two_roles(run: Run, state: Path) -> None:
+    """`duetface evaluate` against a running service needs operator and auditor in one."""
+    told = run("certs", "issue", "--role", "operator", "--role", "auditor", "--name", "evaluator", "--state", state, "--json")
+    assert json.loads(told.out)["roles"] == ["auditor", "operator"]
+
+
+def test_an_unknown_role_a_taken_name_and_an_unknown_name_are_refused_in_one_line(run: Run, state: Path) -> None:
+    """Each is a slip of the operator, told so that it can be mended."""
+    slips = [
+        (("issue", "--role", "king", "--name", "a"), "expected one of agent"),
+        (("issue", "--role", "server", "--name", "a"), "expected one of agent"),
+        (("issue", "--role", "agent", "--name", "operator"), "holds a key already"),
+        (("issue", "--role", "agent", "--name", "Door 1"), "expected 1 to 63 of a-z"),
+        (("show", "nobody"), "no certificate of nobody"),
+    ]
+    for arguments, expected in slips:
+        refused = run("certs", *arguments, "--state", state)
+        assert refused.code == 2, arguments
+        assert expected in refused.err
+        assert refused.err.count("\n") == 1
+
+
+def test_a_missing_state_folder_is_named_with_the_remedy(run: Run, tmp_path: Path) -> None:
+    """The first thing that goes wrong for a newcomer."""
+    for command in (("serve",), ("certs", "list"), ("gallery", "list"), ("audit", "tail"), ("verify", "a", "b.jpg")):
+        refused = run(*command, "--state", tmp_path / "nowhere")
+        assert refused.code == 2, command
+        assert "duetface init" in refused.err
+        assert refused.err.count("\n") == 1
+
+
+def test_serve_refuses_a_database_of_a_newer_release(run: Run, state: Path) -> None:
+    """An older release would misread it; nothing may be changed."""
+    with sqlite3.connect(state / "gallery.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    refused = run("serve", "--state", state)
+    assert refused.code == 2
+    assert "gallery.db" in refused.err
+    assert refused.err.strip().splitlines()[-1].startswith("duetface: ")
+
+
+def test_serve_refuses_a_lost_key_and_an_unknown_setting(run: Run, state: Path, tmp_path: Path) -> None:
+    """Neither may be guessed: each is named with its file."""
+    shutil.copytree(state, tmp_path / "lost")
+    (tmp_path / "lost" / "keys" / "realm.key").unlink()
+    refused = run("serve", "--state", tmp_path / "lost")
+    assert (refused.code, "realm.key" in refused.err) == (2, True)
+    with (state / "config.toml").open("a", encoding="utf-8") as file:
+        file.write("\n[listne]\naddress = 'x:1'\n")
+    refused = run("serve", "--state", state)
+    assert (refused.code, "listne" in refused.err) == (2, True)
