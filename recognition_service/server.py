@@ -8,6 +8,7 @@ from recognition_service.clocks import Clocks
 from recognition_service.config import LivenessPolicy, ServiceConfig
 from recognition_service.logs import configure_logging
 from recognition_service.models import load_network
+from recognition_service.network import Network
 from recognition_service.service import Service, running_service
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,11 @@ async def serve(config: ServiceConfig) -> None:
     Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
     """
     configure_logging()
-    network = await asyncio.to_thread(load_network, config.models)
+    await serve_network(config, await asyncio.to_thread(load_network, config.models))
+
+
+async def serve_network(config: ServiceConfig, network: Network) -> None:
+    """As `serve`, with a network that is loaded already."""
     async with running_service(config, network, Clocks()) as service:
         _announce(service)
         await _signalled()

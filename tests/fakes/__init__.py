@@ -1,0 +1,1 @@
+"""Small true implementations behind the real interfaces, for tests that must not need trained networks."""

@@ -1,0 +1,84 @@
+"""Settings: what is in the file, what is refused, and that the default file says the truth."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from duetface.errors import ConfigError
+from recognition_service.config import LivenessPolicy, ServiceConfig, default_config_text, load_config
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder that holds the default configuration."""
+    (tmp_path / "config.toml").write_text(default_config_text(), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_default_file_gives_the_defaults(state: Path) -> None:
+    """What `duetface init` writes must mean what an empty file means."""
+    assert load_config(state) == ServiceConfig(state=state)
+
+
+def test_the_default_file_names_every_setting_with_its_meaning() -> None:
+    """An operator must find each key where it is set."""
+    lines = default_config_text().splitlines()
+    parsed = tomllib.loads(default_config_text())
+    for section, field in ServiceConfig.model_fields.items():
+        if section == "state":
+            continue
+        settings = type(field.default).model_fields
+        assert set(parsed[section]) == set(settings)
+        for key, setting in settings.items():
+            assert setting.description
+            before = lines[next(i for i, line in enumerate(lines) if line.startswith(f"{key} = ")) - 1]
+            assert before.startswith("# ")
+
+
+def test_overrides_of_the_command_line_win(state: Path) -> None:
+    """`duetface serve --listen` is meant."""
+    config = load_config(state, {"listen": {"address": "0.0.0.0:1"}, "decisions": {"liveness": "required"}})
+    assert config.listen.address == "0.0.0.0:1"
+    assert config.decisions.liveness is LivenessPolicy.REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[listen]\nadress = 'a:1'", r"listen\.adress: Extra inputs"),
+        ("[lissten]\naddress = 'a:1'", r"lissten: Extra inputs"),
+        ("[decisions]\ntarget_fmr = 0", r"decisions\.target_fmr: Input should be greater than 0"),
+        ("[lock_out]\ndelay_s = 5", r"lock_out\.delay_s: Input should be greater than or equal to 30"),
+        ("[freshness]\nnonce_lifetime_s = 31", r"freshness\.nonce_lifetime_s"),
+        ("[listen]\naddress = 'nowhere'", r"listen\.address"),
+        ("state = '/elsewhere'", "unknown key state"),
+        ("[listen", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name_and_key(tmp_path: Path, text: str, message: str) -> None:
+    """A typing error must not silently mean the default."""
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as refused:
+        load_config(tmp_path)
+    assert str(tmp_path / "config.toml") in str(refused.value)
+
+
+def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
+    """The first thing a newcomer does wrong."""
+    with pytest.raises(ConfigError, match="run `duetface init`"):
+        load_config(tmp_path)
+
+
+def test_the_environment_changes_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stray variable must not change who is let in."""
+    monkeypatch.setenv("DECISIONS", '{"target_fmr": 0.1}')
+    monkeypatch.setenv("decisions__target_fmr", "0.1")
+    assert load_config(state).decisions.target_fmr == 1e-4
+
+
+def test_the_database_lies_in_the_state_folder_unless_named(state: Path) -> None:
+    """SQLite by default, PostgreSQL by URL."""
+    assert load_config(state).database_url == f"sqlite:///{state / 'gallery.db'}"
+    named = load_config(state, {"storage": {"database_url": "postgresql+psycopg://db/duetface"}})
+    assert named.database_url == "postgresql+psycopg://db/duetface"
