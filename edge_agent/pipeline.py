@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duetface.alignment import Transform, crop_transform, transform_points, warp
+from duetface.spec import SplitSpec
 from duetface.types import AlignedFace, LivenessLevel, Probe, ProtectedFace, Quality
 from edge_agent.detector import Detection, FaceDetector, principal
 from edge_agent.landmarks import FaceMesh, Mesh, five_points, hull
@@ -25,6 +26,10 @@ Picture = NDArray[np.uint8]
 
 class FaceEncoder(Protocol):
     """One split's device half, such as edge_agent.client_network.Encoder."""
+
+    @property
+    def spec(self) -> SplitSpec:
+        """The split."""
 
     def encode(self, face: AlignedFace) -> ProtectedFace:
         """Turn a crop into the codes that may leave the device."""
@@ -95,6 +100,11 @@ class Protector:
 
         encoders = [Encoder.load(models_root / "splits" / name, threads) for name in split_names]
         return cls(FaceDetector.load(models_root, threads), FaceMesh.load(models_root, threads), encoders, policy)
+
+    @property
+    def split_digests(self) -> tuple[bytes, ...]:
+        """The splits of the probes, 32 bytes each."""
+        return tuple(encoder.spec.digest for encoder in self._encoders)
 
     def protect(self, rgb_u8_hwc: Picture, captured_at_monotonic_ns: int | None = None) -> Outcome:
         """Make a probe of the one face of a picture (H, W, 3) uint8 RGB, or say why there is none.

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from duetface.alignment import CROP_PX, Transform, transform_points
+from duetface.alignment import CROP_PX, Transform
 from duetface.types import AlignedFace, Quality
 from edge_agent.landmarks import Mesh, hull
 

@@ -6,14 +6,13 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from duetface.errors import CaptureError
 
@@ -21,6 +20,7 @@ PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", "
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 PICTURE_BYTES: Final = 64 * 1024 * 1024
 PICTURE_PIXELS: Final = 50_000_000  # 150 MB decoded; the largest phone sensors give this many
+PICTURE_SPACING_NS: Final = 3600 * 10**9  # pictures of a folder are scenes of their own, an hour apart
 
 MonotonicNs = Callable[[], int]
 
@@ -29,12 +29,15 @@ MonotonicNs = Callable[[], int]
 class Frame:
     """One picture of a source.
 
-    rgb_u8_hwc: (H, W, 3) uint8, RGB, upright.  captured_at_monotonic_ns: by the source's clock.
+    rgb_u8_hwc: (H, W, 3) uint8, RGB, upright.
+    captured_at_monotonic_ns: when it was taken or read, by the source's clock; the probe's age counts from it.
+    position_ns: on the source's own time line: tracks and cooldowns follow it, however fast a file is read.
     index: counts frames from 0.  name: the file's name, or the source's.
     """
 
     rgb_u8_hwc: NDArray[np.uint8]
     captured_at_monotonic_ns: int
+    position_ns: int
     index: int
     name: str
 
@@ -74,7 +77,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise CaptureError(f"{path}: there is no such file") from error
     except Image.DecompressionBombError as error:
         raise CaptureError(f"{path}: {_TOO_MANY_PIXELS}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise CaptureError(f"{path}: not a picture; expected JPEG, PNG, WebP, BMP, TIFF or PPM") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that data are damaged
         raise CaptureError(f"{path}: the picture cannot be read, it is damaged or cut short ({error})") from error
@@ -106,7 +109,7 @@ class PictureSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the one frame.  Raises CaptureError as `read_picture`."""
-        yield Frame(read_picture(self._path), self._monotonic_ns(), 0, self.name)
+        yield Frame(read_picture(self._path), self._monotonic_ns(), 0, 0, self.name)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -140,7 +143,7 @@ class FolderSource:
             except CaptureError as error:
                 self._on_refused(error)
                 continue
-            yield Frame(rgb_u8_hwc, self._monotonic_ns(), index, str(path))
+            yield Frame(rgb_u8_hwc, self._monotonic_ns(), index * PICTURE_SPACING_NS, index, str(path))
             index += 1
         if index == 0:
             raise CaptureError(f"{self.name}: none of its {len(self._paths)} pictures can be read")
