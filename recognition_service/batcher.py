@@ -148,11 +148,17 @@ class Batcher:
         try:
             embeddings = await asyncio.get_running_loop().run_in_executor(self._thread, self._embedder.embed, faces)
         except Exception as error:  # noqa: BLE001  # it belongs to those who wait; the worker must live on
-            for place in batch:
-                if not place.embedding.done():
-                    place.embedding.set_exception(error)
+            await self._blame(batch, error)
             return
         self._batch_seconds += 0.1 * (self._clock_s() - started_s - self._batch_seconds)
         for place, embedding in zip(batch, embeddings, strict=True):
             if not place.embedding.done():
                 place.embedding.set_result(embedding)
+
+    async def _blame(self, batch: Sequence[_Place], error: Exception) -> None:
+        """One bad face must not fail its neighbours, who are other people's: each is tried alone."""
+        if len(batch) > 1:
+            for place in batch:
+                await self._run([place])
+        elif not batch[0].embedding.done():
+            batch[0].embedding.set_exception(error)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from duetface.errors import ModelError, OverloadedError
+from duetface.errors import MessageError, ModelError, OverloadedError
 from recognition_service.batcher import Batcher
 from tests.fakes.network import ProjectionEmbedder, face_of
 
@@ -133,3 +133,20 @@ async def test_a_failing_network_fails_its_batch_only() -> None:
         with pytest.raises(ModelError, match="damaged"):
             await queue.submit(face_of(1), deadline())
         assert (await queue.submit(face_of(1), deadline())).shape == (512,)
+
+
+async def test_a_bad_face_does_not_fail_its_neighbours() -> None:
+    """The others in a batch are other people at other doors."""
+
+    class RefusesBlankFaces(ProjectionEmbedder):
+        def embed(self, faces):  # type: ignore[no-untyped-def]
+            if any(not face.planes["coefficients"].any() for face in faces):
+                raise MessageError("a face gives no embedding: its planes hold nothing")
+            return super().embed(faces)
+
+    blank = face_of(1)
+    blank.planes["coefficients"][:] = 0
+    async with batcher(RefusesBlankFaces()) as queue:
+        faces = [face_of(0), blank, face_of(2)]
+        results = await asyncio.gather(*(queue.submit(face, deadline()) for face in faces), return_exceptions=True)
+    assert [type(result) for result in results] == [np.ndarray, MessageError, np.ndarray]

@@ -32,7 +32,9 @@ def test_a_line_is_json_with_event_level_logger_and_keys(lines: io.StringIO) -> 
     assert line["timestamp"].endswith("Z")
 
 
-@pytest.mark.parametrize("secret", [b"\x01\x02nonce", np.ones(512, np.float32), {"embedding": [0.1]}, [b"key"], (b"key",)])
+@pytest.mark.parametrize(
+    "secret", [b"\x01\x02nonce", np.ones(512, np.float32), {"embedding": [0.1]}, [b"key"], (b"key",)]
+)
 def test_bytes_arrays_and_objects_are_never_rendered(lines: io.StringIO, secret: object) -> None:
     """That is how faces, templates, nonces and keys look here, and a slip must not write one to a disk."""
     logging.getLogger("x").info("slip", extra={"value": secret})
