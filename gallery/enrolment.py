@@ -130,10 +130,18 @@ def add_template(
     return AddedTemplate(place.template_id, revision)
 
 
-def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> int:
+@dataclass(frozen=True)
+class Erased:
+    """A deletion.  sealed: the values whose bytes must now leave the files."""
+
+    revision: int
+    sealed: list[bytes]
+
+
+def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> Erased:
     """Delete one template; raises NotFoundError, ConsentError under a legal hold."""
     row = writing.connection.execute(
-        select(subjects_table)
+        select(subjects_table, templates_table.c.ciphertext)
         .join(
             templates_table,
             (templates_table.c.realm_id == subjects_table.c.realm_id)
@@ -149,7 +157,7 @@ def delete_template(writing: Writing, partition: str, template_id: int, actor: A
         raise NotFoundError(f"there is no template {template_id}: `duetface gallery show SUBJECT` lists them")
     _refuse_held(row.held_at_us is not None)
     templates.delete_template(writing.connection, writing.realm_id, template_id)
-    return writing.ledger.change(
+    revision = writing.ledger.change(
         ChangeKind.TEMPLATE_DELETED,
         actor,
         partition=partition,
@@ -157,23 +165,26 @@ def delete_template(writing: Writing, partition: str, template_id: int, actor: A
         template_id=template_id,
         subject_id=row.subject_id,
     )
+    return Erased(revision, [row.ciphertext])
 
 
-def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Actor) -> int:
+def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Actor) -> Erased:
     """Delete a subject with its keys, consents, templates and counters; raises ConsentError under a legal hold."""
     subject = subjects.require_subject(writing.connection, writing.realm_id, partition, subject_id)
     _refuse_held(subject.held)
     place = subject.place
+    sealed = subjects.sealed_values(writing.connection, writing.realm_id, [place.subject_key])
     subjects.delete_rows(writing.connection, writing.realm_id, [place.subject_key])
     if partition == "":
         failures.forget_subject(writing.connection, writing.realm_id, place.subject_id)
-    return writing.ledger.change(
+    revision = writing.ledger.change(
         ChangeKind.SUBJECT_DELETED,
         actor,
         partition=partition,
         subject_key=place.subject_key,
         subject_id=place.subject_id,
     )
+    return Erased(revision, sealed)
 
 
 def _refuse_held(held: bool) -> None:
@@ -181,7 +192,7 @@ def _refuse_held(held: bool) -> None:
         raise ConsentError("the subject is under a legal hold: lift the hold before erasing anything of it")
 
 
-def drop_partition(writing: Writing, partition: str, actor: Actor) -> int:
+def drop_partition(writing: Writing, partition: str, actor: Actor) -> Erased:
     """Delete every subject of a scratch partition in one change."""
     if not partition:
         raise MessageError("the main partition cannot be dropped: name the scratch partition")
@@ -194,7 +205,10 @@ def drop_partition(writing: Writing, partition: str, actor: Actor) -> int:
         .scalars()
         .all()
     )
+    sealed: list[bytes] = []
     for start in range(0, len(numbers), 500):
+        sealed += subjects.sealed_values(writing.connection, writing.realm_id, numbers[start : start + 500])
         subjects.delete_rows(writing.connection, writing.realm_id, numbers[start : start + 500])
     details: Details = {"partition": partition, "subjects": len(numbers)}
-    return writing.ledger.change(ChangeKind.PARTITION_DROPPED, actor, partition=partition, details=details)
+    revision = writing.ledger.change(ChangeKind.PARTITION_DROPPED, actor, partition=partition, details=details)
+    return Erased(revision, sealed)

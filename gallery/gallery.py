@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from duetface.errors import ContractError, DuetFaceError, MessageError, OverloadedError
 from gallery import enrolment, failures, recognition, subjects, templates
-from gallery.enrolment import NewTemplate
+from gallery.enrolment import Erased, NewTemplate
 from gallery.faiss_exact import FaissExactIndex
 from gallery.index import Vectors, check_vectors
 from gallery.keys import KeyProvider
@@ -206,9 +206,8 @@ class Gallery:
     def delete_template(self, template_id: int, actor: Actor, partition: str = "") -> int:
         """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
         with self._changing() as writing:
-            revision = enrolment.delete_template(writing, partition, template_id, actor)
-        self._realm.store.scrub()
-        return revision
+            gone = enrolment.delete_template(writing, partition, template_id, actor)
+        return self._scrubbed(gone)
 
     def delete_subject(self, subject_id: str, actor: Actor, partition: str = "") -> int:
         """Delete a person with keys, consents, templates and their bytes; returns the revision.
@@ -216,16 +215,18 @@ class Gallery:
         Raises NotFoundError, ConsentError under a legal hold.  The audit keeps the pseudonymous id.
         """
         with self._changing() as writing:
-            revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
-        self._realm.store.scrub()
-        return revision
+            gone = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
+        return self._scrubbed(gone)
 
     def drop_partition(self, partition: str, actor: Actor) -> int:
         """Delete everything of a scratch partition; returns the revision."""
         with self._changing() as writing:
-            revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
-        self._realm.store.scrub()
-        return revision
+            gone = enrolment.drop_partition(writing, _check_partition(partition), actor)
+        return self._scrubbed(gone)
+
+    def _scrubbed(self, gone: Erased) -> int:
+        self._realm.store.scrub(gone.sealed)
+        return gone.revision
 
     def subject(self, subject_id: str, partition: str = "") -> SubjectRecord:
         """What is known of a subject; raises NotFoundError."""

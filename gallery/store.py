@@ -4,8 +4,9 @@ SQLite runs with a write-ahead log and full synchronisation: what was committed 
 """
 
 import logging
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from duetface.errors import ConfigError, GalleryError
+from gallery.traces import find_traces
 
 logger = logging.getLogger(__name__)
 
 _BUSY_TIMEOUT_MS = 5000
+# Above this, rewriting the database costs less than searching it for each value.
+_SEARCHED_VALUES = 32
 _REMEDIES = {
     "locked": "another process holds its write lock: stop that process and try again",
     "full": "the disk is full: free some space and try again; nothing acknowledged was lost",
@@ -66,29 +70,49 @@ class SqlStore:
             with connection.begin():
                 yield connection
 
-    def scrub(self) -> None:
-        """Take what was deleted out of the files as well, as far as the database allows.
+    def scrub(self, erased: Sequence[bytes]) -> None:
+        """Take deleted values out of the files as well; erased: the values, as they were stored.
 
-        SQLite: freed pages are overwritten when they are freed (secure_delete); here the write-ahead log, which
-        still holds older states of them, is copied into the database and cut to zero length.
+        SQLite overwrites what it frees (secure_delete), but the write-ahead log holds older states of the pages,
+        and a page that was balanced may keep a stale copy of a row that moved (seen in 1 of 200 deletions).
+        So the log is cut to nothing, the files are searched, and rewritten as a whole if a trace is found.
+        PostgreSQL frees its bytes by VACUUM FULL, which is the operator's (docs/operations.md).
         """
         if self.path is None:
             return
         with self._explained(), self._write_lock:
-            connection = self.engine.raw_connection()
-            try:
-                busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.close()
+            self._checkpoint()
+            if len(erased) > _SEARCHED_VALUES or find_traces(erased, self.files()):
+                self._autocommit("VACUUM")
+                self._checkpoint()
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold what a SQLite store holds; none for PostgreSQL."""
+        if self.path is None:
+            return ()
+        return self.path, self.path.with_name(self.path.name + "-wal")
+
+    def _checkpoint(self) -> None:
+        busy, *_ = self._autocommit("PRAGMA wal_checkpoint(TRUNCATE)")
         if busy:
             # A long reader keeps the log alive; the next scrub or a later checkpoint takes it away.
             logger.warning("write-ahead log still in use: deleted bytes remain in it", extra={"file": self.name})
+
+    def _autocommit(self, statement: str) -> tuple[int, ...]:
+        """Run a statement that SQLite allows outside of a transaction only; returns its first row."""
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return tuple(cursor.fetchone() or ())
+        finally:
+            connection.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             # Driver messages hold no row values for these kinds; statements and parameters are left out.
             raise GalleryError(f"{self.name}: {_remedy(error)}") from error
 
@@ -132,7 +156,7 @@ def _set_up_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _remedy(error: SQLAlchemyError) -> str:
+def _remedy(error: SQLAlchemyError | sqlite3.Error) -> str:
     message = str(error.orig if isinstance(error, DatabaseError) else error).splitlines()[0].lower()
     for sign, remedy in _REMEDIES.items():
         if sign in message:

@@ -212,6 +212,16 @@ def names_of(connection: Connection, realm_id: int, subject_keys_: Sequence[int]
     return {row.subject_key: row.subject_id for row in rows}
 
 
+def sealed_values(connection: Connection, realm_id: int, subject_keys_: Sequence[int]) -> list[bytes]:
+    """Every sealed value of these subjects, as it is stored: what must be gone from the files once they are erased."""
+    found: list[bytes] = []
+    for column in (templates.c.ciphertext, subject_keys.c.sealed_key, subjects.c.sealed_label):
+        table = column.table
+        statement = select(column).where(table.c.realm_id == realm_id, table.c.subject_key.in_(subject_keys_))
+        found.extend(connection.execute(statement).scalars())
+    return found
+
+
 def delete_rows(connection: Connection, realm_id: int, subject_keys_: Sequence[int]) -> None:
     """Delete subjects with everything sealed for them."""
     for table in (templates, consents, subject_keys, subjects):
