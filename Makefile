@@ -54,7 +54,7 @@ wheel: $(STAMPS)/dev ## build dist/duetface-*.whl, models included
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 docs: $(STAMPS)/project ## write docs/cli.md and the pictures of docs/way-of-a-face.md
-	@$(BIN)/python -m demo.cli_reference docs/cli.md
+	@$(BIN)/python -m cli.reference docs/cli.md
 
 lock: $(STAMPS)/dev ## resolve requirements/*.txt anew
 	@BIN=$(BIN) sh requirements/lock.sh

@@ -9,7 +9,7 @@ from cli.connection import connect
 from cli.device import load_protector, protect_picture, tell_decision, tell_retry
 from cli.options import Identity, Json, Purpose, Service, State
 
-Picture = Annotated[Path, typer.Argument(help="A picture of one face; it stays here.", show_default=False)]
+Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="Of one face; it stays here.", show_default=False)]
 
 
 def verify(

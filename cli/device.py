@@ -9,6 +9,7 @@ from cli import output
 from cli.exits import ExitCode
 
 if TYPE_CHECKING:
+    from duetface.spec import SplitSpec
     from duetface.types import Decision
     from edge_agent.pipeline import Outcome, Protector
     from edge_agent.sources import Frame
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 
 def load_protector(*, for_enrolment: bool = False) -> "Protector":
     """The detector, the mesh and the client network of the default split; enrolment asks for better pictures."""
-    from duetface.manifest import ModelCatalogue, models_root
+    from duetface.manifest import models_root
     from edge_agent.pipeline import Protector
     from edge_agent.quality import ENROLMENT, VERIFICATION
 
-    root = models_root()
-    split = ModelCatalogue(root).default_split()
-    return Protector.load(root, (split.name,), ENROLMENT if for_enrolment else VERIFICATION)
+    return Protector.load(models_root(), (default_split().name,), ENROLMENT if for_enrolment else VERIFICATION)
+
+
+def default_split() -> "SplitSpec":
+    """The split that this device sends."""
+    from duetface.manifest import ModelCatalogue, models_root
+
+    return ModelCatalogue(models_root()).default_split()
 
 
 def protect_picture(protector: "Protector", picture: Path) -> "Outcome":

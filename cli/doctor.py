@@ -1,67 +1,31 @@
 """`duetface doctor`: what is wrong with this installation, and what to do."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
 
-from cli import output
 from cli.connection import connect, existing_state, state_folder
-from cli.exits import ExitCode, one_line
+from cli.findings import Findings, clock_finding, tell
 from cli.options import Identity, Json, Service, State
-from duetface.errors import ConfigError, DuetFaceError
+from duetface.errors import ConfigError
 
 EXPIRES_SOON = timedelta(days=30)
-CLOCK_TOLERANCE_S = 2.0
 FREE_BYTES = 200_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.  detail: what was seen, or what is wrong and what to do."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 def doctor(state: State = None, service: Service = None, identity: Identity = None, as_json: Json = False) -> None:
     """Check models, state folder, certificates, disk, service and clock; each fault with its remedy."""
-    findings = list(_findings(state, service, identity))
-    if as_json:
-        output.result_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            output.result(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name:12} {finding.detail}")
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(_verdict(findings))
-
-
-def _verdict(findings: list[Finding]) -> ExitCode:
-    """4 when only the service is at fault, 2 when something here is."""
-    here = [finding for finding in findings if not finding.ok and finding.name not in ("service", "clock")]
-    return ExitCode.MISUSE if here else ExitCode.REFUSED
-
-
-def _findings(state: Path | None, service: str | None, identity: Path | None) -> Iterator[Finding]:
-    yield _look("models", _models)
+    findings = Findings()
+    findings.look("models", _models)
     if identity is None or state_folder(state).exists():
-        yield _look("state", lambda: _state(state))
-        yield _look("certificates", lambda: _certificates(state))
-        yield _look("disk", lambda: _disk(state))
-    yield _look("service", lambda: _service(state, service, identity))
-    yield _look("clock", lambda: _clock(state, service, identity))
-
-
-def _look(name: str, check: Callable[[], str]) -> Finding:
-    """Run one check: it says what it saw, or raises what is wrong."""
-    try:
-        return Finding(name, True, check())
-    except DuetFaceError as error:
-        return Finding(name, False, one_line(error))
+        findings.look("state", lambda: _state(state))
+        findings.look("certificates", lambda: _certificates(state))
+        findings.look("disk", lambda: _disk(state))
+    findings.look("service", lambda: _service(state, service, identity), remote=True)
+    findings.look("clock", lambda: _clock(state, service, identity), remote=True)
+    raise typer.Exit(tell(findings, as_json))
 
 
 def _models() -> str:
@@ -118,7 +82,4 @@ def _service(state: Path | None, service: str | None, identity: Path | None) -> 
 
 def _clock(state: Path | None, service: str | None, identity: Path | None) -> str:
     with connect(state, service, identity) as client:
-        offset = client.info().clock_offset_s
-    if abs(offset) > CLOCK_TOLERANCE_S:
-        raise ConfigError(f"the service's clock differs by {offset:+.1f} s: set both by NTP")
-    return f"{offset:+.2f} s between here and the service"
+        return clock_finding(client.info().clock_offset_s)

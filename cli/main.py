@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, certs, decide, doctor, enroll, evaluate, gallery, models, service
+from cli import agent, audit, certs, decide, doctor, enroll, evaluate, gallery, models, service
 from cli.exits import EXTRAS, ExitCode, exit_code, one_line
 from duetface.errors import DuetFaceError
 
@@ -25,6 +25,7 @@ app.command("serve", epilog="Example: `duetface serve --listen 0.0.0.0:50061`")(
 app.command("enroll", epilog=enroll.EXAMPLES)(enroll.enroll)
 app.command("verify", epilog="Example: `duetface verify alice photo.jpg`")(decide.verify)
 app.command("identify", epilog="Example: `duetface identify photo.jpg --json`")(decide.identify)
+app.add_typer(agent.app, name="agent")
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(certs.app, name="certs")
 app.add_typer(audit.app, name="audit")

@@ -26,8 +26,8 @@ def plot_det(scores: SearchScores, operating: tuple[Rate, Rate], path: Path) -> 
     point = max(operating[0].value, floor_x), max(1 - operating[1].value, floor_y)
     axes.plot(*point, "o", color="tab:red", label="operating point of the service")
     axes.set(xscale="log", yscale="log", xlabel="FPIR (strangers accepted)", ylabel="FNIR (known people missed)")
-    axes.set_title(f"{probes} probes of known people, {strangers} of strangers; half an error is drawn for none")
-    axes.title.set_size(9)
+    title = f"{probes} probes of known people, {strangers} of strangers; half an error is drawn for none"
+    axes.set_title(title, fontsize=9)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     try:
