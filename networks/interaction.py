@@ -1,0 +1,26 @@
+"""The interactive block, repaired: the client's attention raises what the server sees (method.md 1.5).
+
+The published code drew a fresh random projection at each call; the figure has no learned layer there.
+Here the mask comes ready from the client, one channel, and one scalar weighs it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# Above zero, because at w = 0 the client network gets no gradient; small, to keep the warm start.
+INITIAL_WEIGHT = 0.1
+
+
+class Interaction(nn.Module):
+    """out = x + w * m * x. The gate of the paper (sigmoid) would throw a warm-started trunk away."""
+
+    def __init__(self) -> None:
+        """One trainable scalar."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(INITIAL_WEIGHT))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, C, H, W).  mask: (B, 1, H, W) in [0, 1].  Returns x's shape."""
+        return x * (1 + self.weight * mask)

@@ -1,0 +1,93 @@
+"""Model cards: what a published folder holds, where it comes from, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from duetface.manifest import SpaceManifest
+from duetface.spec import SplitSpec
+from gallery.calibration import Calibration
+
+CAUTION = """## Licence and limits
+
+The weights start from, and are distilled from, InsightFace's `w600k_mbf`, which is licensed for
+**non-commercial research only**; the same holds for these weights.
+The code around them is Apache-2.0.
+The training faces come from public research sets without demographic labels, so nothing is known
+about how error rates differ between groups of people: measure on your own before you rely on them.
+This split leaves out what a person would recognise at a glance; it does not hide identity from
+whoever holds the message (docs/privacy.md).
+"""
+
+
+def split_card(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+    """README.md of a split's folder."""
+    rows = "\n".join(
+        f"| `{plane.name}` | {' x '.join(map(str, plane.shape))} | {plane.bits} | {plane.codec} |"
+        f" {plane.packed_length} |"
+        for plane in spec.planes
+    )
+    return f"""# Split `{spec.name}`
+
+Upsampling {spec.upsampling}, 8 x 8 block DCT of full-range YCbCr.
+Of the 64 channels of each colour plane, {len(spec.client_channels)} stay on the device
+({", ".join(map(str, spec.client_channels))}; channel = 8 x vertical + horizontal frequency),
+{len(spec.server_channels)} are sent.
+Digest `{spec.digest.hex()}`.
+
+| plane | shape | bits | codec | bytes before deflating |
+|---|---|---|---|---|
+{rows}
+
+`client.onnx` makes the masks on the device: {_parameters(client):,} parameters.
+It differs from the torch module by at most {parity:.1e} (masks lie in [0, 1]).
+
+{CAUTION}"""
+
+
+def space_card(
+    space: SpaceManifest,
+    spec: SplitSpec,
+    calibration: Calibration,
+    server: nn.Module,
+    parity: float,
+    run: Mapping[str, Any],
+) -> str:
+    """README.md of a space's folder."""
+    points = "\n".join(_operating_point(calibration, fmr) for fmr in (1e-3, 1e-4, 1e-5))
+    seen = f"{int(run['faces']):,} faces seen (augmented; {run.get('training_faces', 19061):,} different ones)"
+    commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
+    return f"""# Template space `{space.name}`
+
+The server network for split `{spec.name}`: inverse block DCT of what was sent, then MobileFaceNet with
+interactive blocks; {_parameters(server):,} parameters, {space.precision}.
+Digest `{space.digest.hex()}`.
+
+Training: {seen} in {run["seconds"] / 60:.0f} minutes on two shared CPU cores{commit}.
+`server.onnx` differs from the torch module by at most {parity:.1e} a component of the unit embedding.
+Accuracy: docs/accuracy.md.
+
+## Thresholds
+
+From {calibration.n_impostor:,} comparisons of {calibration.n_identities} people: {calibration.sample}.
+
+| FMR | threshold (cosine) | 95 % interval of the FMR | FNMR on the same sample |
+|---|---|---|---|
+{points}
+
+Comparisons that share a person hang together, so the true intervals are wider.
+
+{CAUTION}"""
+
+
+def _operating_point(calibration: Calibration, fmr: float) -> str:
+    threshold = calibration.threshold_at(fmr)
+    low, high = calibration.interval(fmr)
+    return f"| {fmr:g} | {threshold:.3f} | {low:.1e} to {high:.1e} | {calibration.fnmr_at(threshold):.3f} |"
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

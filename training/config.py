@@ -1,0 +1,41 @@
+"""One training run's settings, read from TOML; unknown keys are refused."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from duetface.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What a run does. Defaults are the first trial's (method.md 8.6) where it had them."""
+
+    split: str  # a name of networks.registry
+    minutes: float  # wall-clock budget: the schedule ends with it, however slow the machine is
+    faces: int  # faces to see at most, whichever comes first
+    seed: int = 1
+    batch: int = 64
+    learning_rate: float = 1e-3  # AdamW, peak of the cycle
+    weight_decay: float = 0.01
+    warm_up: float = 0.1  # share of the run during which the rate rises
+    relational_weight: float = 16.0  # the term is a mean of squares near 0.01: this makes it a third of the loss
+    occluded_weight: float = 0.5  # weight of crops with black borders (cover under 0.9)
+    average_decay: float = 0.998  # of the running mean of the weights, a step: the last 500 steps or so
+    augment: bool = True
+    threads: int = 2
+    checkpoint_minutes: float = 3.0
+
+    @staticmethod
+    def read(path: Path) -> FitConfig:
+        """Raises ConfigError naming the file and the key that is unknown or missing."""
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted(set(raw) - {field.name for field in fields(FitConfig)})
+        if unknown:
+            raise ConfigError(f"{path}: unknown keys {unknown}")
+        try:
+            return FitConfig(**raw)
+        except TypeError as error:
+            raise ConfigError(f"{path}: {error}") from error
