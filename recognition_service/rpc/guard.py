@@ -134,6 +134,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             await self._refuse(method, context, error)
         except grpc.aio.AbortError:
             raise
+        except NotImplementedError:  # a method of the contract that a servicer leaves out, e.g. Health/List
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served here")
         except Exception as error:  # noqa: BLE001  # a defect of ours must end one call, not the service
             # The message of a foreign exception may hold anything, so only its kind and place are logged.
             frames = traceback.format_tb(error.__traceback__)

@@ -1,5 +1,7 @@
 """A real service on a loopback port with mutual TLS, and certificates of every kind to ask it with."""
 
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,11 +14,13 @@ import pytest
 from duetface.authority import Authority
 from duetface.client import Client, Consent
 from duetface.identity import ClientIdentity, Role
+from gallery.gallery import Gallery
+from recognition_service.clocks import Clocks
 from recognition_service.config import load_config
-from recognition_service.network import Network
 from recognition_service.running import RunningService
 from recognition_service.state import create_state
-from tests.fakes.network import fake_network, probe_of
+from tests.fakes.network import ProjectionEmbedder, fake_network, probe_of
+from tests.integration.raw import Caller
 
 REALM = "test.example"
 
@@ -52,32 +56,77 @@ def realm_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def realm(realm_template: Path, tmp_path: Path) -> Realm:
     """A fresh realm."""
-    import shutil
-
     shutil.copytree(realm_template, tmp_path / "state")
     return Realm(tmp_path / "state")
 
 
-Start = Callable[..., RunningService]
+class MovableClock:
+    """Both clocks of a service, which a test can put forward."""
+
+    def __init__(self) -> None:
+        """At the real time."""
+        self.ahead_s = 0.0
+
+    @property
+    def clocks(self) -> Clocks:
+        """What the service reads."""
+        return Clocks(
+            monotonic_s=lambda: time.monotonic() + self.ahead_s,
+            now=lambda: datetime.now(UTC) + timedelta(seconds=self.ahead_s),
+        )
+
+
+@dataclass
+class Site:
+    """A running service with its realm, and clients to it."""
+
+    realm: Realm
+    service: RunningService
+    clock: MovableClock
+    embedder: ProjectionEmbedder
+    stack: ExitStack
+
+    @property
+    def gallery(self) -> Gallery:
+        """The service's own gallery: what it stored, without asking it."""
+        return self.service.service.gallery
+
+    def client(self, *roles: Role, name: str = "", timeout_s: float = 10.0) -> Client:
+        """A connected client with these roles."""
+        identity = self.realm.identity(*roles, name=name)
+        return self.stack.enter_context(Client.connect(self.service.address, identity, timeout_s))
+
+    def caller(self, *roles: Role, name: str = "") -> Caller:
+        """A client that may send anything."""
+        return self.stack.enter_context(Caller.connect(self.service.address, self.realm.identity(*roles, name=name)))
+
+    def refusals(self) -> list[str]:
+        """The reasons of all refusals in the audit, oldest first."""
+        return [record.reason for record in self.gallery.audit(limit=1000) if record.action == "refusal"]
+
+
+Start = Callable[..., Site]
 
 
 @pytest.fixture
 def start(realm: Realm) -> Iterator[Start]:
-    """Starts services of the realm; the test's end stops them.  Sections of the configuration by keyword."""
+    """Starts services of the realm; sections of the configuration by keyword.  The test's end stops everything."""
     with ExitStack() as stack:
 
-        def started(network: Network | None = None, **sections: Any) -> RunningService:
+        def started(embedder: ProjectionEmbedder | None = None, **sections: Any) -> Site:
+            embedder, clock = embedder or ProjectionEmbedder(), MovableClock()
             config = load_config(realm.state, sections)
-            return stack.enter_context(RunningService(config, network or fake_network()))
+            service = stack.enter_context(RunningService(config, fake_network(embedder), clock.clocks))
+            stack.callback(embedder.gate.set)  # whatever a test left closed must not hold up the drain
+            return Site(realm, service, clock, embedder, stack)
 
         yield started
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[RunningService, ClientIdentity], Client]]:
-    """Connects clients; the test's end closes them, before the services stop."""
-    with ExitStack() as stack:
-        yield lambda service, identity: stack.enter_context(Client.connect(service.address, identity))
+def site(start: Start) -> Site:
+    """A service with default settings."""
+    return start()
 
 
 def enrol(client: Client, subject_id: str, person: int, captures: int = 2, partition: str = "") -> int:
