@@ -1,0 +1,1 @@
+"""A client made from protos/ and docs/protocol.md alone, and the test that runs it."""
