@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        y = self.expand_act(self.expand(x))
+        y: Tensor = self.expand_act(self.expand(x))
         y = self.project(self.depthwise_act(self.depthwise(y)))
         return x + y if self.residual else y
 
