@@ -20,7 +20,7 @@ FRAMES_PER_S = 15
 PERSON_S = 2.0
 GAP_S = 1.5  # longer than a track lives, so that the next face is asked about anew
 FACE_SHARE = 0.34  # of the video's height
-FOCUSED_AT = 0.2  # of the person's time
+OUT_OF_FOCUS = (0.4, 0.6)  # of the person's time
 BACKGROUND_RGB = (96, 100, 104)
 
 Picture = NDArray[np.uint8]
@@ -79,12 +79,12 @@ def _fitted(rgb_u8_hwc: Picture, head: Head) -> tuple[Picture, tuple[float, floa
 
 
 def _frame(picture: Picture, middle: tuple[float, float], moment: float) -> Picture:
-    """One frame; moment in [0, 1) of the person's time: out of focus at first, pan, zoom, changing light."""
+    """One frame; moment in [0, 1) of the person's time: pan, zoom, out of focus halfway, changing light."""
     zoom = 1.0 + 0.15 * math.sin(math.pi * moment)
     x_px = WIDTH / 2 + 40.0 * math.sin(2 * math.pi * moment)
     turn = np.array([[zoom, 0.0, x_px - zoom * middle[0]], [0.0, zoom, HEIGHT * 0.45 - zoom * middle[1]]])
     frame = cv2.warpAffine(picture, turn, (WIDTH, HEIGHT), borderValue=BACKGROUND_RGB)
-    if moment < FOCUSED_AT:
-        frame = cv2.GaussianBlur(frame, (0, 0), 6.0 * (FOCUSED_AT - moment) / FOCUSED_AT + 0.3)
+    if OUT_OF_FOCUS[0] < moment < OUT_OF_FOCUS[1]:
+        frame = cv2.GaussianBlur(frame, (0, 0), 3.0)
     light = 0.85 + 0.25 * moment
     return np.clip(frame * light, 0, 255).astype(np.uint8)
