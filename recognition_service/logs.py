@@ -17,6 +17,8 @@ Event = MutableMapping[str, Any]
 # What an event may hold.  Bytes and arrays are how probes, templates, nonces and keys look in this code.
 _PLAIN = (str, int, float, bool, type(None))
 
+CHATTY = ("alembic", "asyncio", "grpc")  # they tell at "info" what concerns nobody who runs a service
+
 
 def configure_logging(stream: TextIO | None = None) -> None:
     """Render every record of the process as one JSON line.  stream: standard error unless given.
@@ -41,6 +43,8 @@ def configure_logging(stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     logging.getLogger().handlers = [handler]
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def only_plain_values(_logger: object, _name: str, event: Event) -> Event:

@@ -23,7 +23,6 @@ from recognition_service.audit import AuditTrail
 from recognition_service.refusals import (
     DrainingError,
     FieldError,
-    StreamOrderError,
     reason_name,
     refusal_of,
     rich_status,
@@ -111,7 +110,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
 
         async def both_stream(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async with self._checked(method, context):
-                async for answer in _answers(handler.stream_stream(_parsed_stream(parse, raws), context)):
+                requests = self._checked_each(method, context, parse, raws)
+                async for answer in _answers(handler.stream_stream(requests, context)):
                     yield answer
 
         # No service of ours takes a stream and gives one answer; such a method would stay without handler.
@@ -142,6 +142,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             logger.error("unexpected error", extra={"method": method, "kind": type(error).__name__, "frames": frames})
             await context.abort(grpc.StatusCode.INTERNAL, "internal error: see the service's log")
 
+    async def _checked_each(
+        self, method: str, context: Context, parse: Callable[[bytes], Any], raws: AsyncIterator[bytes]
+    ) -> AsyncIterator[Any]:
+        """The messages of a stream.  A certificate may be revoked while the stream is open, so each is checked."""
+        caller = caller_of(context)
+        async for raw in raws:
+            self._gatekeeper.check(method, caller)
+            yield _parsed(parse, raw)
+
     async def _refuse(self, method: str, context: Context, error: DuetFaceError) -> None:
         refusal = refusal_of(error)
         logger.info("refused", extra={"method": method, "status": refusal.status.name, "reason": reason_name(error)})
@@ -159,14 +168,6 @@ def _parsed(parse: Callable[[bytes], Any], raw: bytes) -> Any:
         raise FieldError(
             "the request is not the message that this method takes: generate from the same protos"
         ) from error
-
-
-async def _parsed_stream(parse: Callable[[bytes], Any], raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-    async for raw in raws:
-        try:
-            yield parse(raw)
-        except DecodeError as error:
-            raise StreamOrderError("a message of the stream is not what this method takes") from error
 
 
 async def _answers(answers: Any) -> AsyncIterator[Any]:

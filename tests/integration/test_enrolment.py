@@ -116,7 +116,7 @@ def test_policy_refuses_poor_pictures_and_too_many_templates(start: Start) -> No
         operator.add_template("alice", probe_of(1, capture=3))
     assert (error.value.status, error.value.reason) == ("RESOURCE_EXHAUSTED", "template_limit")
     operator.create_subject("bob", "", consent())
-    with pytest.raises(ServiceError, match="quality is 0.40, expected 0.50") as error:
+    with pytest.raises(ServiceError, match=r"quality is 0\.40, expected 0\.50") as error:
         operator.add_template("bob", probe_of(2, quality=0.4))
     assert (error.value.status, error.value.reason) == ("FAILED_PRECONDITION", "low_quality")
 

@@ -1,0 +1,304 @@
+"""Overload, lock-out and the end: what is refused, what is kept, what is finished."""
+
+import asyncio
+import concurrent.futures
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from duetface.client import Client
+from duetface.errors import ConfigError, DuetFaceError
+from duetface.identity import Role
+from duetface.types import Decision, Outcome
+from duetface.v1 import verification_pb2
+from recognition_service.clocks import Clocks
+from recognition_service.config import load_config
+from recognition_service.running import RunningService
+from recognition_service.service import running_service
+from tests.fakes.network import fake_network, probe_of
+from tests.integration.conftest import Realm, Site, Start, enrol
+from tests.integration.raw import refused
+from tests.integration.test_stream import MATCH, Stream, outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_certificate_over_its_rate_is_told_to_wait_and_others_are_not(start: Start) -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo, by certificate; after the wait it works again."""
+    site = start(load={"rate_per_s": 2.0, "burst": 3})
+    greedy, modest = site.caller(Role.AGENT, name="greedy"), site.caller(Role.AGENT, name="modest")
+    for _ in range(3):
+        greedy.nonce()
+    answer = refused(greedy.nonce)
+    assert (answer.status, answer.reason) == ("RESOURCE_EXHAUSTED", "overloaded")
+    assert 0 < answer.retry_after_s <= 0.5
+    modest.nonce()
+    time.sleep(answer.retry_after_s + 0.05)
+    greedy.nonce()
+    assert site.refusals() == []  # an overload is no attack
+
+
+def test_too_many_nonces_of_one_certificate_are_refused(start: Start) -> None:
+    """64 in flight, as the contract says."""
+    site = start(freshness={"nonces_per_certificate": 4})
+    caller = site.caller(Role.AGENT)
+    for _ in range(4):
+        caller.nonce()
+    answer = refused(caller.nonce)
+    assert (answer.status, answer.reason) == ("RESOURCE_EXHAUSTED", "overloaded")
+    assert 25 < answer.retry_after_s <= 30
+    site.clock.ahead_s = 31
+    caller.nonce()
+
+
+def test_a_full_queue_refuses_with_a_delay_and_accepted_work_is_finished(start: Start) -> None:
+    """Refusing early keeps the promises already made."""
+    site = start(load={"queue_max": 4, "batch_max": 2})
+    enrol(site.client(Role.OPERATOR), "alice", person=1, captures=1)
+    clients = [site.caller(Role.AGENT, name=f"door-{number}") for number in range(10)]
+    signed = [caller.signed(probe_of(1, capture)) for capture, caller in enumerate(clients)]
+    site.embedder.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(caller.identify, probe) for caller, probe in zip(clients, signed, strict=True)]
+        done, waiting = concurrent.futures.wait(asked, timeout=2, return_when=concurrent.futures.ALL_COMPLETED)
+        site.embedder.gate.set()
+        answers = [refused(future.result) for future in done]
+        assert len(answers) >= 4  # one batch of two in work, four in the queue
+        assert {(answer.status, answer.reason) for answer in answers} == {("RESOURCE_EXHAUSTED", "overloaded")}
+        assert min(answer.retry_after_s for answer in answers) >= 0.1
+        assert len(waiting) >= 4
+        assert {future.result().outcome for future in waiting} == {verification_pb2.OUTCOME_ACCEPT}
+
+
+def test_a_stream_over_its_rate_gets_a_retry_and_stays_open(start: Start) -> None:
+    """A camera that is too fast loses frames, not its connection."""
+    site = start(load={"rate_per_s": 0.1, "burst": 4})
+    stream = Stream(site.caller(Role.AGENT)).ready()
+    for sequence in range(8):
+        stream.show(1, sequence)
+    answered = stream.finish()
+    assert sorted(decision.sequence for decision in answered) == list(range(8))
+    assert verification_pb2.DECISION_REASON_OVERLOADED in {decision.reason for decision in answered}
+
+
+def attempt(client: Client, subject_id: str, person: int, capture: int = 0) -> tuple[Outcome, str]:
+    """One verification."""
+    decision: Decision = client.verify(subject_id, probe_of(person, capture))
+    return decision.outcome, decision.reason
+
+
+REJECTED, LOCKED = (Outcome.REJECT, "no_match"), (Outcome.REJECT, "locked_out")
+ACCEPTED = (Outcome.ACCEPT, "match")
+
+
+@pytest.mark.parametrize("subject_id", ["alice", "nobody"])
+def test_five_failures_lock_a_subject_for_thirty_seconds_known_or_not(site: Site, subject_id: str) -> None:
+    """NIST SP 800-63B-4; an unknown subject is locked alike, or the lock would tell who is enrolled."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    for number in range(5):  # from five devices, so that it is the subject that is locked
+        assert attempt(site.client(Role.AGENT, name=f"door-{number}"), subject_id, person=40 + number) == REJECTED
+    fresh = site.client(Role.AGENT, name="door-9")
+    computed = sum(site.embedder.batches)
+    assert attempt(fresh, subject_id, person=1) == LOCKED
+    assert sum(site.embedder.batches) == computed  # nothing was computed for it
+    site.clock.ahead_s = 30
+    assert attempt(fresh, subject_id, person=1, capture=5) == (ACCEPTED if subject_id == "alice" else REJECTED)
+
+
+def test_five_failures_lock_a_device_whoever_is_claimed(site: Site) -> None:
+    """Guessing through the list of names is guessing."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    door = site.client(Role.AGENT, name="door-1")
+    for number in range(5):
+        assert attempt(door, f"subject-{number}", person=50) == REJECTED
+    assert attempt(door, "alice", person=1) == LOCKED
+    assert attempt(site.client(Role.AGENT, name="door-2"), "alice", person=1) == ACCEPTED
+
+
+def test_a_success_sets_the_counters_back(site: Site) -> None:
+    """Consecutive failures are meant."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    door = site.client(Role.AGENT)
+    for _ in range(3):
+        for _ in range(4):
+            assert attempt(door, "alice", person=50) == REJECTED
+        assert attempt(door, "alice", person=1, capture=4) == ACCEPTED
+
+
+def test_a_lock_outlives_a_restart(start: Start) -> None:
+    """The counters live in the gallery."""
+    first = start()
+    for number in range(5):
+        attempt(first.client(Role.AGENT, name=f"door-{number}"), "alice", person=50)
+    first.service.__exit__(None, None, None)
+    assert attempt(start().client(Role.AGENT, name="door-9"), "alice", person=50) == LOCKED
+
+
+def test_a_locked_out_attempt_is_audited_but_counts_as_no_failure(site: Site) -> None:
+    """An honest client that asks too early must not reach the final stop."""
+    verifier = site.client(Role.VERIFIER)
+    for _ in range(8):
+        attempt(verifier, "alice", person=50)
+    assert site.gallery.lock_out_state("alice", "verifier").subject.failures == 5
+    reasons = [row.reason for row in site.gallery.audit(limit=100) if row.action == "verify"]
+    assert reasons == ["no_match"] * 5 + ["locked_out"] * 3
+
+
+def test_parallel_guesses_do_not_outrun_the_counter(site: Site) -> None:
+    """Twenty at once must not all see four failures."""
+    doors = [site.client(Role.AGENT, name=f"door-{number}") for number in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda door: attempt(door, "alice", person=50), doors))
+    assert answers.count(REJECTED) == 5
+    assert answers.count(LOCKED) == 15
+
+
+def test_an_operator_who_adds_a_template_ends_the_lock(site: Site) -> None:
+    """Somebody has just looked at the person."""
+    operator = site.client(Role.OPERATOR)
+    enrol(operator, "alice", person=1)
+    for number in range(5):
+        attempt(site.client(Role.AGENT, name=f"door-{number}"), "alice", person=50)
+    operator.add_template("alice", probe_of(1, capture=8))
+    assert attempt(site.client(Role.VERIFIER), "alice", person=1, capture=9) == ACCEPTED
+
+
+def test_strangers_who_walk_past_a_camera_lock_nothing(site: Site) -> None:
+    """They claimed nothing: a search is no attempt at anybody, unless the site says so."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    door = site.client(Role.AGENT)
+    for number in range(8):
+        assert door.identify(probe_of(50 + number)).reason == "no_match"
+    assert door.identify(probe_of(1, 7)).outcome is Outcome.ACCEPT
+
+
+def test_a_site_may_count_searches_too(start: Start) -> None:
+    """For a door where everybody is known."""
+    site = start(lock_out={"count_searches": True})
+    door = site.client(Role.AGENT)
+    reasons = [door.identify(probe_of(50 + number)).reason for number in range(6)]
+    assert reasons == ["no_match"] * 5 + ["locked_out"]
+
+
+def test_drain_finishes_what_was_accepted_and_takes_nothing_new(start: Start) -> None:
+    """Health says NOT_SERVING first; then streams end, calls finish, the port closes."""
+    site = start()
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    caller, door, late = (site.caller(Role.AGENT, name=f"door-{number}") for number in range(3))
+    watch = health_pb2_grpc.HealthStub(caller.channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    stream = Stream(door).ready()
+    single, last = caller.signed(probe_of(1, 3)), late.signed(probe_of(1, 5))
+    site.embedder.gate.clear()
+    stream.show(1, 0)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(caller.identify, single)
+        time.sleep(0.3)  # both are accepted
+        site.service.begin_stop()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        answer = refused(lambda: late.identify(last))
+        assert (answer.status, answer.reason) == ("UNAVAILABLE", "draining")
+        site.embedder.gate.set()
+        assert running.result(timeout=10).outcome == verification_pb2.OUTCOME_ACCEPT
+    assert outcome(stream.decision()) == MATCH
+    ended = refused(lambda: [None for _ in stream.answers])
+    assert (ended.status, ended.reason) == ("UNAVAILABLE", "draining")
+
+
+def test_the_grace_is_kept_when_work_does_not_end(start: Start) -> None:
+    """A supervisor kills what does not go."""
+    site = start(listen={"drain_grace_s": 0.5})
+    caller = site.caller(Role.AGENT)
+    signed = caller.signed(probe_of(1))
+    site.embedder.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(caller.identify, signed)
+        time.sleep(0.2)
+        threading.Timer(3.0, site.embedder.gate.set).start()  # the network itself cannot be interrupted
+        started = time.monotonic()
+        site.service.begin_stop()
+        with pytest.raises(grpc.RpcError):
+            stuck.result(timeout=10)
+        assert time.monotonic() - started < 2.5
+
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from recognition_service.clocks import Clocks
+from recognition_service.config import load_config
+from recognition_service.logs import configure_logging
+from recognition_service.server import serve_network
+from tests.fakes.network import ProjectionEmbedder, fake_network
+import logging
+logging.getLogger().setLevel(logging.INFO)
+configure_logging()
+config = load_config(Path(sys.argv[1]), {"listen": {"address": "127.0.0.1:0"}})
+asyncio.run(serve_network(config, fake_network(ProjectionEmbedder(delay_s=1.0))))
+"""
+
+
+def test_sigterm_drains_the_real_process(realm: Realm) -> None:
+    """What a supervisor does: accepted work is answered, the exit status is 0, the log says so in JSON."""
+    command = [sys.executable, "-c", SERVE, str(realm.state)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        serving = json.loads(process.stderr.readline())
+        assert (serving["event"], serving["egress"], serving["transport"]) == ("serving", "none", "mutual TLS only")
+        with Client.connect(serving["address"], realm.identity(Role.AGENT)) as client:
+            client.info()
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                running = pool.submit(client.identify, probe_of(1))
+                time.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+                assert running.result(timeout=10).outcome is Outcome.REJECT
+        events = [json.loads(line)["event"] for line in process.stderr]
+        assert process.wait(timeout=10) == 0
+    assert events[:2] == ["model terms", "liveness is off: a photograph of an enrolled face may be accepted"]
+    assert "draining" in events
+
+
+def test_a_port_that_is_taken_is_refused_with_its_address(site: Site) -> None:
+    """Two services on one port would each get half of the devices."""
+    config = load_config(site.realm.state, {"listen": {"address": site.service.address}})
+
+    async def start_second() -> None:
+        async with running_service(config, fake_network(), Clocks()):
+            raise AssertionError("two services on one port")
+
+    with pytest.raises(ConfigError, match=f"cannot listen on {site.service.address}"):
+        asyncio.run(start_second())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("keys/realm.key", "realm.key"),
+        ("keys/rotation.key", "rotation.key"),
+        ("server/server.key", "server.key"),
+        ("server/ca.crt", "ca.crt"),
+        ("gallery.db", "gallery.db"),
+        ("config.toml", "config.toml"),
+    ],
+)
+def test_a_missing_file_of_the_state_folder_keeps_the_service_from_starting(
+    realm: Realm, path: str, message: str
+) -> None:
+    """It names the file and the remedy, and starts nothing."""
+    (realm.state / path).unlink()
+    with pytest.raises(DuetFaceError, match=message):
+        RunningService(load_config(realm.state), fake_network()).__enter__()
+
+
+def test_an_fmr_that_the_calibration_does_not_reach_keeps_the_service_from_starting(realm: Realm) -> None:
+    """A threshold beyond the sample would be a made-up number."""
+    with pytest.raises(ConfigError, match="the calibration reaches"):
+        RunningService(load_config(realm.state, {"decisions": {"target_fmr": 1e-9}}), fake_network()).__enter__()
