@@ -27,9 +27,7 @@ async def held(embedder: ProjectionEmbedder, queue: Batcher) -> asyncio.Task[obj
     """Occupy the network with one face until `embedder.gate` opens."""
     embedder.gate.clear()
     first = asyncio.create_task(queue.submit(face_of(0), deadline()))
-    while queue.waiting or not first.get_loop():
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.1)  # longer than the wait for company
+    await asyncio.sleep(0.2)  # longer than the wait for company
     assert queue.waiting == 0
     return first
 

@@ -18,10 +18,8 @@ PROTO = Path(__file__).resolve().parents[3] / "protos" / "duetface" / "v1" / "er
 
 def test_each_reason_has_the_status_that_the_contract_states() -> None:
     """The proto's comment is what a client in another language is written from."""
-    stated = dict(
-        (name, status)
-        for status, name in re.findall(r"// ([A-Z_]+): [^\n]*\n  (ERROR_REASON_[A-Z_]+) =", PROTO.read_text())
-    )
+    rows = re.findall(r"// ([A-Z_]+): [^\n]*\n  (ERROR_REASON_[A-Z_]+) =", PROTO.read_text(encoding="utf-8"))
+    stated = {name: status for status, name in rows}
     ours = {errors_pb2.ErrorReason.Name(refusal.reason): refusal.status.name for refusal in TABLE.values()}
     assert ours == stated
 
