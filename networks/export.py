@@ -5,6 +5,7 @@ Opset 17, batch dynamic, weights float32. Input names of the server network are 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,11 +56,13 @@ def _export(
     module = module.cpu().eval()
     examples = [torch.from_numpy(array) for array in random_inputs(shapes, batch=2)]
     dynamic = {name: {0: "batch"} for name in [*inputs, *outputs]}
-    # The tracing exporter writes plain, small graphs; the newer one needs onnxscript at training time.
-    torch.onnx.export(
-        module, tuple(examples), str(path), input_names=inputs, output_names=outputs, dynamic_axes=dynamic,
-        opset_version=OPSET, do_constant_folding=True, dynamo=False,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # The tracing exporter writes plain, small graphs and needs nothing more; the newer one needs onnxscript.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module, tuple(examples), str(path), input_names=inputs, output_names=outputs, dynamic_axes=dynamic,
+            opset_version=OPSET, do_constant_folding=True, dynamo=False,
+        )  # fmt: skip
     onnx.checker.check_model(onnx.load(str(path)), full_check=True)
     return parity(module, path, inputs, shapes)
 
