@@ -123,11 +123,16 @@ class SqlStore:
 
 def _parse(url: str) -> Any:
     try:
-        return make_url(url if "://" in url else f"sqlite:///{url}")
-    except (ArgumentError, NoSuchModuleError) as error:
+        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        parsed.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise ConfigError(f"the database URL's driver is not installed: add the package {error.name}") from error
+    except (ArgumentError, NoSuchModuleError):
+        # The cause is not chained: it repeats the URL, which may hold a password.
         raise ConfigError(
             "the database URL cannot be parsed: expected sqlite:///PATH or postgresql+DRIVER://..."
-        ) from error
+        ) from None
+    return parsed
 
 
 def _check_file(path: Path, *, create: bool) -> None:

@@ -13,7 +13,7 @@ from duetface.errors import (
     NotFoundError,
     OverloadedError,
 )
-from gallery.gallery import GalleryOptions
+from gallery.gallery import Gallery, GalleryOptions
 from gallery.records import ChangeKind
 from tests.unit.gallery.world import NOON, OPERATOR, OTHER_SPACE, SPACE, World, consent, person
 
@@ -308,10 +308,8 @@ def test_revisions_have_no_gap_under_concurrent_writers(world):
     assert world.gallery.verify_audit() == 32
 
 
-def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world, tmp_path):
+def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world):
     """Enrol here, verify there: a replica that has not looked yet follows before it answers."""
-    from gallery.gallery import Gallery
-
     with Gallery.open(world.url, "hq", world.keys, world.clock) as replica:
         added = world.enrol("alice", 1)[0]
         assert replica.identify(person(1), SPACE) == []
@@ -324,8 +322,6 @@ def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world, tmp_pat
 
 def test_a_replica_follows_by_polling(world):
     """Every kind of change reaches a process that only looks at the feed now and then."""
-    from gallery.gallery import Gallery
-
     with Gallery.open(world.url, "hq", world.keys, world.clock) as replica:
         world.enrol("alice", 1, captures=2)
         world.enrol("bob", 2)

@@ -1,5 +1,7 @@
 """A realm to test with: fixed keys, a clock that stands until it is moved, and embeddings of invented people."""
 
+import contextlib
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,14 +84,9 @@ class World:
 
     def add(self, subject_id: str, number: int, capture: int, partition: str = "") -> AddedTemplate:
         """Add one capture."""
-        return self.gallery.add_template(
-            subject_id, SPACE, person(number, capture), 0.5, "door-1", OPERATOR, partition
-        )
+        return self.gallery.add_template(subject_id, SPACE, person(number, capture), 0.5, "door-1", OPERATOR, partition)
 
     def sqlite(self, statement: str) -> list[tuple[object, ...]]:
         """Look into (or tamper with) the file behind the gallery's back."""
-        import contextlib
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             return connection.execute(statement).fetchall()
