@@ -15,7 +15,9 @@ class AgentConfig(BaseModel):
     source: str = Field(description="Camera number, device path, picture, folder, video file, or rtsp/http URL.")
     address: str = Field(description="The recognition service, HOST:PORT.")
     identity_folder: Path = Field(description="Folder with client.crt, client.key and ca.crt.")
-    split_names: tuple[str, ...] = Field(default=("r1",), min_length=1, max_length=4, description="Splits to send.")
+    split_names: tuple[str, ...] = Field(
+        default=(), max_length=4, description="Splits to send; the default one if empty."
+    )
     subject_id: str = Field(default="", max_length=128, description="Decide 1:1 on this subject; 1:N if empty.")
     purpose: str = Field(default="", max_length=64, description="What decisions are for; stands in the audit.")
     on_accept: str = Field(default="", description="Command that an accept runs, without a shell.")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duetface.alignment import Transform, crop_transform, transform_points, warp
+from duetface.manifest import ModelCatalogue
 from duetface.spec import SplitSpec
 from duetface.types import AlignedFace, LivenessLevel, Probe, ProtectedFace, Quality
 from edge_agent.detector import Detection, FaceDetector, principal
@@ -88,17 +89,20 @@ class Protector:
     def load(
         cls,
         models_root: Path,
-        split_names: Sequence[str] = ("r1",),
+        split_names: Sequence[str] = (),
         policy: QualityPolicy = VERIFICATION,
         threads: int = 1,
     ) -> "Protector":
         """Open detector, mesh and the client network of each split below `models_root`.
 
+        split_names: the default split if empty.
         Raises ModelError, naming file and remedy, if one is missing or altered.
         """
         from edge_agent.client_network import Encoder  # ONNX Runtime takes a while to load
 
-        encoders = [Encoder.load(models_root / "splits" / name, threads) for name in split_names]
+        catalogue = ModelCatalogue(models_root)
+        names = split_names or (catalogue.default_split().name,)
+        encoders = [Encoder.load(catalogue.split_folder(name), threads) for name in names]
         return cls(FaceDetector.load(models_root, threads), FaceMesh.load(models_root, threads), encoders, policy)
 
     @property
@@ -120,7 +124,7 @@ class Protector:
         with watch.stage("align"):
             face = self._align(rgb_u8_hwc, detection)
         with watch.stage("quality"):
-            measured = measure(face.aligned, face.mesh, face.to_crop, rgb_u8_hwc.shape)
+            measured = measure(face.aligned, face.detection, face.mesh, face.to_crop, rgb_u8_hwc.shape)
             reason = self._policy.refusal(measured)
         if reason is not None:
             return Outcome(None, reason, face, detection, measured, watch.timings_ms)
