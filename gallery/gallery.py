@@ -18,7 +18,7 @@ from gallery.enrolment import Erased, NewTemplate
 from gallery.faiss_exact import FaissExactIndex
 from gallery.index import Vectors, check_vectors
 from gallery.keys import KeyProvider
-from gallery.ledger import Entry, canonical, read_audit, read_changes, verify_audit
+from gallery.ledger import Details, Entry, canonical, read_audit, read_changes, verify_audit
 from gallery.migrate import migrate
 from gallery.realm import Realm, Writing, open_realm
 from gallery.records import (
@@ -305,10 +305,13 @@ class Gallery:
             failures.count(connection, realm_id, record.subject_id, record.device, record.counted, now_us)
             return writing.ledger.record(entry)
 
-    def record_event(self, action: str, actor: Actor, reason: str = "", outcome: str = "") -> int:
+    def record_event(
+        self, action: str, actor: Actor, reason: str = "", outcome: str = "", details: Details | None = None
+    ) -> int:
         """Audit something that is neither decision nor change, e.g. a refused certificate; returns the row's number."""
+        entry = Entry(actor, action, outcome=outcome, reason=reason, details=canonical(details or {}))
         with self._realm.writing() as writing:
-            return writing.ledger.record(Entry(actor, action, outcome=outcome, reason=reason))
+            return writing.ledger.record(entry)
 
     def lock_out_state(self, subject_id: str, device: str) -> LockOutState:
         """The failures counted since the last success; zeros for whoever was never counted."""
