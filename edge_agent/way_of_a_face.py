@@ -1,0 +1,125 @@
+"""The way of a face as one picture: what the camera saw, what stays, what is sent, masks, decision.
+
+For people who want to see what leaves the device.  It holds a face: the caller chose where to write it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.codec import encode_plane
+from duetface.errors import ConfigError
+from duetface.frequency import RGB_TO_YCBCR, block_dct, centred_ycbcr, inverse_block_dct
+from duetface.quantisation import decode
+from duetface.spec import SplitSpec
+from duetface.splitting import join, split
+from duetface.types import ProtectedFace
+from edge_agent.pipeline import CapturedFace, Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Picture = NDArray[np.uint8]
+COEFFICIENTS = "coefficients"
+WIDEST_PX = 480
+COLUMNS = 4
+
+
+def draw_way_of_a_face(rgb_u8_hwc: Picture, outcome: Outcome, spec: SplitSpec, verdict: str, path: Path) -> None:
+    """Write the picture; the suffix says which format.
+
+    rgb_u8_hwc, outcome: what `Protector.protect` got and gave, with a probe.  spec: a split of that probe.
+    verdict: the decision in words, empty if there is none yet.
+    Raises ConfigError if matplotlib is missing, the split sends no plain coefficients, or `path` cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # only here: a device has no use for it
+    except ImportError as error:
+        raise ConfigError("pictures of the way need matplotlib: pip install duetface[report]") from error
+    if outcome.probe is None or outcome.face is None:
+        raise ValueError("there is no probe whose way could be drawn")
+    protected = next(face for face in outcome.probe.faces if face.split_digest == spec.digest)
+    panels = list(_panels(rgb_u8_hwc, outcome.face, protected, spec, verdict))
+    rows = -(-len(panels) // COLUMNS)
+    figure = Figure(figsize=(2.6 * COLUMNS, 3.0 * rows), layout="constrained")
+    for place, (title, picture, below) in enumerate(panels, start=1):
+        _show(figure.add_subplot(rows, COLUMNS, place), title, picture, below)
+    _save(figure, path)
+
+
+def stays_and_goes(crop_rgb_u8_hwc: Picture, protected: ProtectedFace, spec: SplitSpec) -> tuple[Picture, Picture]:
+    """Return the crop as its private channels alone show it, and as the sent codes alone show it.
+
+    Both (112, 112, 3) uint8; the other half's channels are zero, grey.
+    Raises ConfigError unless the split sends DCT coefficients.
+    """
+    if spec.family != "fixed" or COEFFICIENTS not in protected.planes:
+        raise ConfigError(f"split {spec.name} sends no DCT coefficients, so there is no picture of them")
+    client, server = spec.client_channels, spec.server_channels
+    stays, _ = split(block_dct(centred_ycbcr(crop_rgb_u8_hwc), spec.upsampling), client, server)
+    goes = decode(protected.planes[COEFFICIENTS], spec.plane(COEFFICIENTS)).astype(np.float64)
+    return (
+        _picture(join(stays, np.zeros_like(goes), client, server), spec.upsampling),
+        _picture(join(np.zeros_like(stays), goes, client, server), spec.upsampling),
+    )
+
+
+def _picture(channels: NDArray[np.float64], upsampling: int) -> Picture:
+    """DCT channels (192, B, B) -> (N, N, 3) uint8 RGB around middle grey."""
+    centred = inverse_block_dct(channels, upsampling)
+    rgb = np.einsum("rc,chw->hwr", np.linalg.inv(RGB_TO_YCBCR), centred) + 128.0
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
+
+
+def _panels(
+    rgb_u8_hwc: Picture, face: CapturedFace, protected: ProtectedFace, spec: SplitSpec, verdict: str
+) -> Iterator[tuple[str, NDArray[Any], str]]:
+    """Yield title, picture and the line below, in the order of the way."""
+    yield "camera", _with_outline(rgb_u8_hwc, face), "stays here"
+    yield "crop", face.aligned.rgb_u8_hwc, f"stays here: {face.aligned.rgb_u8_hwc.nbytes:,} bytes"
+    stays, goes = stays_and_goes(face.aligned.rgb_u8_hwc, protected, spec)
+    yield f"private: {len(spec.client_channels)} of 64 channels", stays, "stays here"
+    sizes = {plane.name: len(encode_plane(protected.planes[plane.name], plane)) for plane in spec.planes}
+    yield f"sent: {len(spec.server_channels)} of 64 channels", goes, f"{sizes[COEFFICIENTS]:,} bytes"
+    for name in spec.mask_grids:
+        yield f"sent: {name}", decode(protected.planes[name], spec.plane(name))[0], f"{sizes[name]:,} bytes"
+    if verdict:
+        yield "decision", np.full((112, 112, 3), 255, np.uint8), verdict
+
+
+def _with_outline(rgb_u8_hwc: Picture, face: CapturedFace) -> Picture:
+    """The surroundings of the face, at most WIDEST_PX wide, with box and five points drawn in."""
+    centre, half = face.detection.centre_px, 1.2 * max(face.detection.width_px, face.detection.height_px)
+    low = np.clip(np.floor(centre - half), 0, None).astype(int)
+    high = np.ceil(centre + half).astype(int)
+    part = np.ascontiguousarray(rgb_u8_hwc[low[1] : high[1], low[0] : high[0]])
+    scale = min(1.0, WIDEST_PX / part.shape[1])
+    canvas = np.ascontiguousarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    left, top, right, bottom = (np.rint((face.detection.box_xyxy_px - np.tile(low, 2)) * scale)).astype(int).tolist()
+    cv2.rectangle(canvas, (left, top), (right, bottom), (90, 200, 250), 2)
+    for x, y in np.rint((face.five_points_px - low) * scale).astype(int).tolist():
+        cv2.circle(canvas, (x, y), 3, (250, 220, 60), cv2.FILLED)
+    return np.asarray(canvas, np.uint8)
+
+
+def _show(axes: Any, title: str, picture: NDArray[Any], below: str) -> None:
+    """Draw one panel; masks are grey from 0 to 1."""
+    if title == "decision":
+        axes.text(0.5, 0.5, below, ha="center", va="center", wrap=True, transform=axes.transAxes, fontsize=12)
+        axes.set_axis_off()
+        return
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.ndim == 2 else 255, interpolation="nearest")
+    axes.set(title=title, xlabel=below, xticks=[], yticks=[])
+    axes.title.set_fontsize(9)
+    axes.xaxis.label.set_fontsize(9)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib cannot write
+        raise ConfigError(f"{path}: the picture cannot be written ({error})") from error
