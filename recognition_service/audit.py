@@ -42,9 +42,9 @@ class AuditTrail:
         actor = _actor(certificates_pem)
         try:
             self._rate.admit(actor.fingerprint, self._clock_s())
-            status = refusal_of(error).status.name.lower()
             reason = reason_name(error).removeprefix("ERROR_REASON_").lower()
-            await asyncio.to_thread(self._gallery.record_event, "refusal", actor, reason, status)
+            details = {"method": method, "status": refusal_of(error).status.name}
+            await asyncio.to_thread(self._gallery.record_event, "refusal", actor, reason, "refused", details)
         except OverloadedError:
             logger.warning("refusal not audited", extra={"method": method, "cause": "rate", "actor": actor.fingerprint})
         except DuetFaceError as failure:

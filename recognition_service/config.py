@@ -119,6 +119,9 @@ class Storage(_Section):
     """Where the gallery lies."""
 
     database_url: str = Field(default="", description="SQLAlchemy URL; empty means gallery.db in the state folder")
+    busy_timeout_ms: int = Field(
+        default=5000, ge=0, le=60_000, description="milliseconds that a write waits for another process's lock (SQLite)"
+    )
 
 
 class ServiceConfig(BaseSettings):

@@ -164,12 +164,22 @@ class Recogniser:
 
     def _verify(self, embedding: Embedding, question: Question) -> Verdict:
         similarity = self._gallery.verify_similarity(
-            question.subject_id, embedding, self._space_digest, partition=question.partition
+            question.subject_id,
+            embedding,
+            self._space_digest,
+            partition=question.partition,
+            at_least_revision=question.at_least_revision,
         )
         return decide_verification(question.subject_id, similarity, self.policy.point)
 
     def _identify(self, embedding: Embedding, question: Question) -> Verdict:
-        ranked = self._gallery.identify(embedding, self._space_digest, 1, partition=question.partition)
+        ranked = self._gallery.identify(
+            embedding,
+            self._space_digest,
+            k=1,
+            partition=question.partition,
+            at_least_revision=question.at_least_revision,
+        )
         return decide_identification(ranked, self._size(question.partition), self.policy.point)
 
     def _size(self, partition: str) -> int:

@@ -108,7 +108,9 @@ def _realm(config: ServiceConfig, now: datetime) -> str:
 def _open_gallery(config: ServiceConfig, realm: str, network: Network, clocks: Clocks) -> Gallery:
     keys = read_key_files(config.state / "keys")
     options = GalleryOptions(
-        templates_per_subject=config.enrolment.max_templates, spaces=frozenset({network.space_digest})
+        templates_per_subject=config.enrolment.max_templates,
+        spaces=frozenset({network.space_digest}),
+        busy_timeout_ms=config.storage.busy_timeout_ms,
     )
     return Gallery.open(config.database_url, realm, keys, clocks.now, options)
 

@@ -87,6 +87,11 @@ class Site:
     stack: ExitStack
 
     @property
+    def address(self) -> str:
+        """HOST:PORT of the service."""
+        return self.service.address
+
+    @property
     def gallery(self) -> Gallery:
         """The service's own gallery: what it stored, without asking it."""
         return self.service.service.gallery

@@ -2,8 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from duetface.client import Client
 from duetface.errors import ConfigError, DuetFaceError
 from duetface.identity import Role
 from duetface.types import Decision, Outcome
-from duetface.v1 import verification_pb2
+from duetface.v1 import enrollment_pb2, verification_pb2
 from recognition_service.clocks import Clocks
 from recognition_service.config import load_config
 from recognition_service.running import RunningService
@@ -264,6 +266,25 @@ def test_sigterm_drains_the_real_process(realm: Realm) -> None:
         assert process.wait(timeout=10) == 0
     assert events[:2] == ["model terms", "liveness is off: a photograph of an enrolled face may be accepted"]
     assert "draining" in events
+
+
+def test_a_locked_database_acknowledges_nothing_and_the_next_request_works(start: Start) -> None:
+    """A decision that cannot be audited is not given; the caller learns no path of ours."""
+    site = start(storage={"busy_timeout_ms": 200})
+    enrol(site.client(Role.OPERATOR), "alice", person=1, captures=1)
+    caller = site.caller(Role.OPERATOR)
+    signed = [caller.signed(probe_of(1, capture)) for capture in (3, 4, 5)]
+    with contextlib.closing(sqlite3.connect(site.realm.state / "gallery.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        request = enrollment_pb2.AddTemplateRequest(subject_id="alice", signed_probe=signed[0])
+        for call in (lambda: caller.verify(signed[1]), lambda: caller.enrollment.AddTemplate(request, timeout=10)):
+            answer = refused(call)
+            assert (answer.status, answer.reason) == ("INTERNAL", "gallery")
+            assert answer.message == "internal error: see the service's log"
+        other.rollback()
+    assert caller.verify(signed[2]).outcome == verification_pb2.OUTCOME_ACCEPT
+    assert site.gallery.subject("alice").template_count == 1
+    assert [row.action for row in site.gallery.audit(limit=10)] == ["subject_created", "template_added", "verify"]
 
 
 def test_a_port_that_is_taken_is_refused_with_its_address(site: Site) -> None:

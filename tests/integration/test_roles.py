@@ -123,6 +123,7 @@ def test_a_wrong_role_is_refused_audited_and_the_next_request_works(site: Site) 
     assert raw_call(verifier.channel, "/duetface.v1.EnrollmentService/CreateSubject") == "role"
     row = site.gallery.audit(limit=10)[-1]
     assert (row.action, row.reason, row.actor.role, row.actor.name) == ("refusal", "role", "verifier", "verifier")
+    assert row.details == {"method": "/duetface.v1.EnrollmentService/CreateSubject", "status": "PERMISSION_DENIED"}
     assert verifier.identify(verifier.signed(probe_of(1))).outcome == verification_pb2.OUTCOME_REJECT
 
 
