@@ -95,6 +95,7 @@ class Load(_Section):
         default=100.0, gt=0, le=100_000, description="lasting requests a second of one certificate"
     )
     burst: int = Field(default=200, ge=1, le=100_000, description="requests at once of one certificate")
+    in_flight: int = Field(default=64, ge=1, le=10_000, description="calls and streams open at once of one certificate")
     batch_max: int = Field(default=8, ge=1, le=256, description="faces in one run of the server network")
     batch_wait_ms: float = Field(default=2.0, ge=0, le=100, description="milliseconds a face waits for company")
     queue_max: int = Field(default=256, ge=1, le=100_000, description="faces that wait for the server network")

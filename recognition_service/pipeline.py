@@ -3,11 +3,12 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from duetface.codec import ReceivedProbe, probe_from_bytes
+from duetface.errors import OverloadedError
 from duetface.identity import Role
 from duetface.spec import SplitSpec
 from duetface.types import Decision, LivenessLevel, Outcome
@@ -105,12 +106,16 @@ class Recogniser:
 
     @asynccontextmanager
     async def attempt(self, question: Question) -> AsyncIterator[None]:
-        """One attempt at a time on one claimed subject: parallel guesses must not outrun the failure counter."""
-        if not question.subject_id:
-            yield
-            return
-        async with self._subject_lock.hold(question.subject_id):
-            yield
+        """One attempt at a time on one claimed subject: parallel guesses must not outrun the failure counter.
+
+        Raises OverloadedError at the deadline, whatever held the attempt up: no caller waits for ever.
+        """
+        alone = self._subject_lock.hold(question.subject_id) if question.subject_id else nullcontext()
+        try:
+            async with asyncio.timeout(question.deadline_s - self._clocks.monotonic_s()), alone:
+                yield
+        except TimeoutError as error:
+            raise OverloadedError("no decision within the deadline: try again", retry_after_s=1.0) from error
 
     async def refuse_unlooked(self, received: ReceivedProbe, question: Question) -> Verdict | None:
         """A verdict without a comparison: locked out, too old, of low quality, or without the liveness asked for."""

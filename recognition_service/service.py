@@ -154,7 +154,7 @@ class _Parts:
         self._gallery = gallery
         self._audit = AuditTrail(gallery, clocks.monotonic_s)
         self._admission = Admission(config.load.rate_per_s, config.load.burst)
-        self._in_flight = InFlight()
+        self._in_flight = InFlight(config.load.in_flight)
         self._nonces = NonceBook(
             config.freshness.nonce_lifetime_s, config.freshness.nonces_per_certificate, secrets.token_bytes
         )

@@ -8,15 +8,24 @@ import asyncio
 import inspect
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from duetface.errors import AccessError, ContractError, DuetFaceError, MessageError, SequenceError, SignatureError
+from duetface.errors import (
+    AccessError,
+    ContractError,
+    DuetFaceError,
+    MessageError,
+    OverloadedError,
+    SequenceError,
+    SignatureError,
+)
 from recognition_service.access import Gatekeeper
 from recognition_service.admission import Admission
 from recognition_service.audit import AuditTrail
@@ -33,37 +42,51 @@ logger = logging.getLogger(__name__)
 
 # A health watch may stay open as long as the client likes: it must not hold up the end.
 OUR_METHODS = "/duetface."
+RETRY_AFTER_S = 0.2  # about the time of a call under load
 
 # What somebody tried that they should not have; an overload or a typing error of an operator is none of these.
 AUDITED = (AccessError, SignatureError, SequenceError, MessageError, ContractError)
 
 
 class InFlight:
-    """Counts the calls that run, and refuses new ones once the service drains."""
+    """Counts the calls and streams that run, and refuses new ones once the service drains.
 
-    def __init__(self) -> None:
+    limit: of one certificate.  When it is reached the next call is refused with OverloadedError, so that one
+    runaway client cannot take every place in the queue before the network.
+    """
+
+    def __init__(self, limit: int) -> None:
         """Nothing runs yet."""
-        self.running = 0
         self.draining = False
+        self._limit = limit
+        self._running: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Calls and streams of all certificates."""
+        return self._running.total()
 
     async def idle(self) -> None:
         """Wait until nothing runs."""
         await self._idle.wait()
 
-    @asynccontextmanager
-    async def call(self) -> AsyncIterator[None]:
-        """One call.  Raises DrainingError when the service shuts down."""
+    @contextmanager
+    def call(self, fingerprint: str) -> Iterator[None]:
+        """One call of a certificate.  Raises DrainingError when the service shuts down, OverloadedError."""
         if self.draining:
             raise DrainingError("the service is shutting down: reconnect")
-        self.running += 1
+        if self._running[fingerprint] >= self._limit:
+            raise OverloadedError(f"{self._limit} calls of this certificate run: wait for one to end", RETRY_AFTER_S)
+        self._running[fingerprint] += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self.running -= 1
-            if not self.running:
+            self._running[fingerprint] -= 1
+            self._running += Counter()  # drops certificates at zero
+            if not self._running:
                 self._idle.set()
 
 
@@ -128,7 +151,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             caller = caller_of(context)
             self._gatekeeper.check(method, caller)
             self._admission.admit(caller.peer.fingerprint, self._clock_s())
-            async with self._in_flight.call() if method.startswith(OUR_METHODS) else nullcontext():
+            fingerprint = caller.peer.fingerprint
+            with self._in_flight.call(fingerprint) if method.startswith(OUR_METHODS) else nullcontext():
                 yield
         except DuetFaceError as error:
             await self._refuse(method, context, error)

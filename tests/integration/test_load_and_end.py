@@ -80,6 +80,35 @@ def test_a_full_queue_refuses_with_a_delay_and_accepted_work_is_finished(start: 
         assert {future.result().outcome for future in waiting} == {verification_pb2.OUTCOME_ACCEPT}
 
 
+def test_a_call_without_a_deadline_gets_the_services(start: Start) -> None:
+    """No caller waits for ever, whatever holds the network up; the next request works."""
+    site = start(load={"deadline_s": 0.5})
+    caller = site.caller(Role.VERIFIER)
+    site.embedder.gate.clear()
+    for subject_id in ("alice", ""):
+        signed = caller.signed(probe_of(1))
+        verify = verification_pb2.VerifyRequest(subject_id=subject_id, signed_probe=signed)
+        identify = verification_pb2.IdentifyRequest(signed_probe=signed)
+        stub = caller.verification
+        answer = refused(lambda: stub.Verify(verify) if verify.subject_id else stub.Identify(identify))  # noqa: B023
+        assert (answer.status, answer.reason) == ("RESOURCE_EXHAUSTED", "overloaded")
+    site.embedder.gate.set()
+    assert caller.identify(caller.signed(probe_of(1))).outcome == verification_pb2.OUTCOME_REJECT
+
+
+def test_a_certificate_has_a_limit_of_open_calls(start: Start) -> None:
+    """Streams count as well: a device has one camera, not a thousand."""
+    site = start(load={"in_flight": 2})
+    caller = site.caller(Role.AGENT)
+    streams = [Stream(caller).ready() for _ in range(2)]
+    answer = refused(caller.nonce)
+    assert (answer.status, answer.reason) == ("RESOURCE_EXHAUSTED", "overloaded")
+    streams[0].finish()
+    time.sleep(0.2)
+    caller.nonce()
+    streams[1].close()
+
+
 def test_a_stream_over_its_rate_gets_a_retry_and_stays_open(start: Start) -> None:
     """A camera that is too fast loses frames, not its connection."""
     site = start(load={"rate_per_s": 0.1, "burst": 4})
