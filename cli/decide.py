@@ -26,10 +26,11 @@ def verify(
     An unknown subject gets the answer of a subject that does not match.
     """
     with connect(state, service, identity) as client:
-        outcome = protect_picture(load_protector(), picture)
-        if outcome.probe is None:
-            raise typer.Exit(tell_retry(picture, outcome, as_json))
-        decision = client.verify(subject, outcome.probe, purpose)
+        client.info()  # is it there, and what does it serve: before a face is looked at
+        probe, reason = protect_picture(load_protector(), picture)
+        if probe is None:
+            raise typer.Exit(tell_retry(picture, reason, as_json))
+        decision = client.verify(subject, probe, purpose)
     raise typer.Exit(tell_decision(decision, as_json))
 
 
@@ -43,8 +44,9 @@ def identify(
 ) -> None:
     """Ask who is in a picture (1:N); a stranger is rejected, not given the nearest name."""
     with connect(state, service, identity) as client:
-        outcome = protect_picture(load_protector(), picture)
-        if outcome.probe is None:
-            raise typer.Exit(tell_retry(picture, outcome, as_json))
-        decision = client.identify(outcome.probe, purpose)
+        client.info()
+        probe, reason = protect_picture(load_protector(), picture)
+        if probe is None:
+            raise typer.Exit(tell_retry(picture, reason, as_json))
+        decision = client.identify(probe, purpose)
     raise typer.Exit(tell_decision(decision, as_json))

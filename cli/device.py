@@ -10,8 +10,9 @@ from cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from duetface.spec import SplitSpec
-    from duetface.types import Decision
-    from edge_agent.pipeline import Outcome, Protector
+    from duetface.types import Decision, Probe
+    from edge_agent.pipeline import Protector
+    from edge_agent.quality import RetryReason
     from edge_agent.sources import Frame
 
 
@@ -31,11 +32,13 @@ def default_split() -> "SplitSpec":
     return ModelCatalogue(models_root()).default_split()
 
 
-def protect_picture(protector: "Protector", picture: Path) -> "Outcome":
+def protect_picture(protector: "Protector", picture: Path) -> "tuple[Probe | None, RetryReason | None]":
     """Probe of a picture, or the reason why there is none.  Raises CaptureError if it is no picture."""
+    from edge_agent.enrolment import as_of_now
     from edge_agent.sources import read_picture
 
-    return protector.protect(read_picture(picture))
+    outcome = protector.protect(read_picture(picture))
+    return (None if outcome.probe is None else as_of_now(outcome.probe)), outcome.reason
 
 
 @contextmanager
@@ -51,14 +54,13 @@ def camera_frames(source: str) -> "Iterator[Iterator[Frame]]":
         feed.close()
 
 
-def tell_retry(picture: Path, outcome: "Outcome", as_json: bool) -> ExitCode:
+def tell_retry(picture: Path, reason: "RetryReason | None", as_json: bool) -> ExitCode:
     """Say that no face could be used."""
-    reason, advice = (str(outcome.reason), outcome.reason.advice) if outcome.reason else ("no_face", "")
     if as_json:
         output.result_json({"outcome": "retry", "reason": reason})
     else:
         output.result(f"retry: {reason}")
-        output.note(f"{picture}: {advice} Nothing was sent.")
+        output.note(f"{picture}: {reason.advice if reason else ''} Nothing was sent.")
     return ExitCode.RETRY
 
 

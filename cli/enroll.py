@@ -76,6 +76,7 @@ def enroll(
     else:
         given = _consent(consent, consent_purpose, consent_days)
         with connect(state, service, identity) as client:
+            client.info()  # is it there: before a person poses or a network is loaded
             if camera is not None:
                 results = _with_camera(client, given, str(subject), label, camera, count)
             else:

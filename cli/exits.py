@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from duetface.errors import (
     AccessError,
+    ConsentError,
     ContractError,
     DeviceError,
     DuetFaceError,
@@ -35,7 +36,7 @@ NEXT_STEPS = {
     "overloaded": "wait a little and try again",
     "draining": "the service is shutting down; try again when it is back",
     "gallery": "see the log of the service",
-    "no_consent": "enrol with --consent VERSION",
+    "no_consent": "add --consent VERSION, the text that the person agreed to",
     "template_limit": "remove an older template: `duetface gallery show SUBJECT`, then `gallery delete`",
     "low_quality": "take a sharper, brighter picture from the front",
     "already_exists": "choose another id, or add pictures to the one that is there with `duetface enroll`",
@@ -60,5 +61,5 @@ def exit_code(error: DuetFaceError) -> ExitCode:
 def one_line(error: DuetFaceError) -> str:
     """The error for a person, on one line, with the next step where one is known."""
     line = " ".join(str(error).split())
-    step = NEXT_STEPS.get(error.reason) if isinstance(error, ServiceError) else None
-    return f"{line} - {step}" if step else line
+    reason = "no_consent" if isinstance(error, ConsentError) else getattr(error, "reason", "")
+    return f"{line} - {NEXT_STEPS[reason]}" if reason in NEXT_STEPS else line

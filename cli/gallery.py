@@ -50,7 +50,7 @@ def show(
     output.result(f"enrolled {found.created_at:%Y-%m-%d %H:%M} UTC")
     output.result(
         f"consent  {consent.purpose}, text {consent.text_version}, given {consent.given_at:%Y-%m-%d}, "
-        f"until {f'{consent.expires_at:%Y-%m-%d}' if consent.expires_at else 'revoked'}"
+        f"until {f'{consent.expires_at:%Y-%m-%d}' if consent.expires_at else 'it is withdrawn'}"
     )
     rows = [
         (one.template_id, f"{one.quality:.2f}", one.device, one.created_at, one.space_digest.hex()[:12])

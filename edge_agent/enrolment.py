@@ -5,6 +5,7 @@ Pictures are read, judged and encoded here, on the device; only probes go to the
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +40,13 @@ def judge(protector: Protector, picture: Path) -> tuple[Probe | None, str]:
         outcome = protector.protect(read_picture(picture))
     except CaptureError as error:
         return None, str(error)
-    return outcome.probe, "" if outcome.reason is None else str(outcome.reason)
+    probe = None if outcome.probe is None else as_of_now(outcome.probe)
+    return probe, "" if outcome.reason is None else str(outcome.reason)
+
+
+def as_of_now(probe: Probe) -> Probe:
+    """The probe of a file, to be sent at once: its age would only tell how busy this machine is."""
+    return replace(probe, captured_at_monotonic_ns=time.monotonic_ns())
 
 
 class Enrolment:
@@ -61,7 +68,10 @@ class Enrolment:
         """
         probe, refusal = judge(self._protector, picture)
         result = Enrolled(subject_id, str(picture), refusal=refusal)
-        return result if probe is None else self.add_probe(result, probe, label)
+        if probe is None:
+            return result
+        self._ensure_subject(subject_id, label)
+        return self.add_probe(result, as_of_now(probe), label)
 
     def add_probe(self, result: Enrolled, probe: Probe, label: str = "") -> Enrolled:
         """As `add`, of a probe that is at hand; fills in what became of it."""

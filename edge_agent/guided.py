@@ -50,22 +50,20 @@ class GuidedEnrolment:
         """
         last_ns: int | None = None
         for frame in frames:
-            now_ns = frame.captured_at_monotonic_ns
-            started_ns = last_ns = now_ns if last_ns is None else last_ns
-            outcome = self.protector.protect(frame.rgb_u8_hwc, now_ns)
+            last_ns = frame.position_ns if last_ns is None else last_ns
+            waited_ns = frame.position_ns - last_ns
+            outcome = self.protector.protect(frame.rgb_u8_hwc, frame.captured_at_monotonic_ns)
             if outcome.probe is None:
                 self._advise(outcome.reason)
-                if now_ns - started_ns > PATIENCE_NS:
+                if waited_ns > PATIENCE_NS:
                     self.tell("no usable face for a minute: stopped")
                     break
-                continue
-            if self.results and now_ns - last_ns < SPACING_NS:
-                continue
-            last_ns = now_ns
-            name = f"capture {len(self.results) + 1}"
-            self._take(self.enrolment.add_probe(Enrolled(subject_id, name), outcome.probe, label), count)
-            if self._taken >= count or len(self.results) >= 3 * count:
-                break
+            elif not self.results or waited_ns >= SPACING_NS:
+                last_ns = frame.position_ns
+                name = f"capture {len(self.results) + 1}"
+                self._take(self.enrolment.add_probe(Enrolled(subject_id, name), outcome.probe, label), count)
+                if self._taken >= count or len(self.results) >= 3 * count:
+                    break
         return self.results
 
     @property

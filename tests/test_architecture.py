@@ -81,7 +81,8 @@ def test_only_the_seams_touch_generated_code() -> None:
 def test_importing_a_package_loads_nothing_that_it_must_not(package: str) -> None:
     """An import statement can hide behind another library; only a fresh interpreter tells."""
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules(package)]
-    names = [name.removesuffix(".__init__") for name in names if not name.endswith(".env")]  # alembic runs env.py
+    # alembic runs env.py; alignment is the one module of duetface that needs OpenCV, and the service never loads it.
+    names = [name.removesuffix(".__init__") for name in names if name.split(".")[-1] not in ("env", "alignment")]
     script = (
         "import sys, json, importlib\n"
         f"for name in {names!r}: importlib.import_module(name)\n"

@@ -65,7 +65,9 @@ def test_a_new_certificate_is_listed_shown_and_revoked(run: Run, state: Path) ->
     assert issued.code == 0
     assert str(state / "clients" / "door-1") in issued.out
     assert "duetface agent" in issued.out
-    (row,) = [one for one in json.loads(run("certs", "list", "--state", state, "--json").out) if one["name"] == "door-1"]
+    (row,) = [
+        one for one in json.loads(run("certs", "list", "--state", state, "--json").out) if one["name"] == "door-1"
+    ]
     assert (row["roles"], row["status"], row["realm"]) == (["agent"], "valid", "test.example")
     assert run("certs", "revoke", "door-1", "--state", state).code == 0
     assert "revoked" in run("certs", "show", "door-1", "--state", state).out
@@ -73,7 +75,9 @@ def test_a_new_certificate_is_listed_shown_and_revoked(run: Run, state: Path) ->
 
 def test_a_certificate_can_hold_two_roles(run: Run, state: Path) -> None:
     """`duetface evaluate` against a running service needs operator and auditor in one."""
-    told = run("certs", "issue", "--role", "operator", "--role", "auditor", "--name", "evaluator", "--state", state, "--json")
+    told = run(
+        "certs", "issue", "--role", "operator", "--role", "auditor", "--name", "evaluator", "--state", state, "--json"
+    )
     assert json.loads(told.out)["roles"] == ["auditor", "operator"]
 
 
