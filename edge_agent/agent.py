@@ -93,7 +93,9 @@ class Agent:
         self._monotonic_s = monotonic_s
         self._tracker = Tracker(config.tracking)
         self._questions: dict[int, _Question] = {}  # by track; a track has one question under way
+        self._lost = False  # a question went down with its connection
         self._refused: RetryReason | None = None
+        self._told: tuple[RetryReason, str] | None = None  # with the picture's name: each file gets its line
         self._connection = "connecting"
         self._shown: tuple[str, Outcome | None, float] = ("", None, 0.0)
         self._moments: deque[float] = deque(maxlen=30)
@@ -134,7 +136,7 @@ class Agent:
         if capture.probe is None or capture.detection is None:
             self._refuse(capture.reason, frame)
         else:
-            self._refused = None
+            self._refused = self._told = None
             self._consider(frame, capture, capture.probe)
         self._preview(frame, capture)
 
@@ -152,32 +154,35 @@ class Agent:
     def _look_again_until_answered(self, frame: Frame) -> None:
         """A file waits for its answers: its next frame is not a later look at the same moment.
 
-        When the connection breaks meanwhile, the same frame is asked about again once it is back.
+        When the connection breaks meanwhile, the same frame is asked about again.
         """
-        while self._questions and not self._feed.live and not self._stopped:
-            if self._await_answer():
-                self._questions.clear()
+        while not self._feed.live and not self._stopped:
+            self._await_answer()
+            if not self._lost:
                 return
-            while self._connection != ONLINE and not self._stopped:
-                self._events(TAKE_TIMEOUT_S)
-                self._show_status()
-            self._questions.clear()
+            self._lost = False
             self._look(replace(frame, captured_at_monotonic_ns=time.monotonic_ns()))
 
-    def _await_answer(self) -> bool:
-        """Wait for the question under way; false if the connection is or gets lost."""
-        give_up_s = self._monotonic_s() + self._config.answer_within_s
-        while self._questions and not self._stopped and self._monotonic_s() < give_up_s:
+    def _await_answer(self) -> None:
+        """Wait until the question under way is answered, given up, or lost and the connection is back."""
+        since_s = self._monotonic_s()
+        while (self._questions or self._lost) and not self._stopped:
+            if self._connection != ONLINE:
+                since_s = self._monotonic_s()  # off-line is not slow
+            elif self._lost:
+                return
+            elif self._monotonic_s() - since_s > self._config.answer_within_s:
+                self._status.note(f"no answer within {self._config.answer_within_s:g} s")
+                self._questions.clear()
+                return
             self._events(TAKE_TIMEOUT_S)
-            if self._questions and self._connection != ONLINE:
-                return False
-        return True
+            self._show_status()
 
     def _refuse(self, reason: RetryReason | None, frame: Frame) -> None:
         """Say once why captures are not used; an empty view of a camera is nothing to report."""
-        if reason is None or (reason is self._refused and self._feed.live):
+        if reason is None or (reason, frame.name) == self._told:
             return
-        self._refused = reason
+        self._refused, self._told = reason, (reason, frame.name)
         if reason is RetryReason.NO_FACE and self._feed.live:
             return
         self._lines.refused(reason, frame)
@@ -193,6 +198,8 @@ class Agent:
                 case Offline(reason, delay_s):
                     self._connection = f"off-line, next try in {delay_s:.0f} s"
                     self._tracker.forget_question()
+                    self._lost = self._lost or bool(self._questions)
+                    self._questions.clear()
                     self._status.note(f"off-line, no decisions: {reason}")
                 case Refused(error):
                     raise error
