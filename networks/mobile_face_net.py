@@ -16,6 +16,14 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, gr
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
 
+def _keep_variance(module: nn.Module) -> None:
+    """He's initialisation for PReLU (arXiv 1502.01852): without normalisation layers a signal must not fade."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, a=0.25)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class PairedConvolution(nn.Conv2d):
     """A 3 x 3 convolution whose channels see each other in pairs (groups of two), computed in wider groups.
 
@@ -86,6 +94,7 @@ class MobileFaceNet(nn.Module):
             nn.Flatten(),
             nn.Linear(64 * 7 * 7, EMBEDDING),
         )
+        self.apply(_keep_variance)
 
     def forward(self, picture: Tensor) -> Tensor:
         """(B, 3, 112, 112) RGB in [-1, 1] -> (B, 512), not normalised."""

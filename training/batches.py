@@ -1,21 +1,26 @@
 """Training samples by position in the run: position p is always the same face, changed the same way.
 
-So a run resumes exactly where its checkpoint ended, with any number of workers.
+So a run resumes exactly where its checkpoint ended.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from training.augment import augment
 from training.datasets import COVERED, CROP, Faces
+
+AHEAD = 4  # batches prepared beforehand
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Batch:
     weight: Tensor
 
 
-class Samples(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float]]):
+class Samples:
     """Faces in the order of the run: each pass a new permutation of the training rows."""
 
     def __init__(self, faces: Faces, rows: NDArray[np.int64], seed: int, augmented: bool, occluded_weight: float):
@@ -53,19 +58,24 @@ class Samples(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.flo
         return self._rows
 
 
-def batches(samples: Samples, batch: int, start: int, stop: int, workers: int = 1) -> DataLoader[Batch]:
-    """Batches over positions start..stop. One worker overlaps decoding with the step."""
-    positions = range(start, stop)
-    return DataLoader(
-        samples,
-        batch_size=batch,
-        sampler=positions,
-        num_workers=workers,
-        collate_fn=collate,
-        drop_last=True,
-        worker_init_fn=_single_threaded,
-        persistent_workers=workers > 0,
-    )
+def batches(samples: Samples, batch: int, start: int, stop: int) -> Iterator[Batch]:
+    """Whole batches over positions start..stop, made by one thread while the step runs.
+
+    A thread, not a process: OpenCV and torch release the interpreter lock, and a fork after either
+    has started threads of its own can hang.
+    """
+    cv2.setNumThreads(1)
+    firsts = iter(range(start, stop - batch + 1, batch))
+    with ThreadPoolExecutor(max_workers=1) as worker:
+
+        def prepare(first: int) -> Future[Batch]:
+            return worker.submit(lambda: collate([samples[first + i] for i in range(batch)]))
+
+        waiting = deque(map(prepare, islice(firsts, AHEAD)))
+        while waiting:
+            ready = waiting.popleft().result()
+            waiting.extend(map(prepare, islice(firsts, 1)))
+            yield ready
 
 
 def collate(samples: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float]]) -> Batch:
@@ -77,8 +87,3 @@ def collate(samples: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np
         torch.from_numpy(np.stack(teacher)),
         torch.tensor(weight),
     )
-
-
-def _single_threaded(_worker: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

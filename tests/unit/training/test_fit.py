@@ -1,0 +1,115 @@
+"""The loop on a tiny set: it learns, resumes, and leaves a record."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from duetface.errors import ConfigError
+from networks import registry
+from training.batches import Samples, collate
+from training.config import FitConfig
+from training.datasets import Faces
+from training.fit import Student, fit, read_weights, training_step, update_average
+from training.losses import distillation
+from training.schedule import rate_factor
+
+CONFIG = FitConfig(split="r1", minutes=5, faces=24, batch=4, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's file is not shipped: start from seeded random weights instead."""
+    build = registry.build
+    monkeypatch.setattr(registry, "build", lambda spec, _teacher: build(spec, None))
+
+
+def test_the_loop_overfits_one_batch(faces: Faces) -> None:
+    """If it cannot learn four faces by heart, something is not connected."""
+    torch.manual_seed(0)
+    student = Student("r1", None)
+    samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
+    batch = collate([samples[i] for i in range(4)])
+    optimiser = torch.optim.AdamW(student.parameters())
+    cosines = [training_step(student, optimiser, batch, 1e-3, CONFIG, torch.device("cpu"))[1] for _ in range(18)]
+    assert cosines[0] < 0.2
+    assert cosines[-1] > 0.6
+
+
+def test_an_interrupted_run_continues_and_ends_with_a_record(faces: Faces, tmp_path: Path) -> None:
+    """Training shares machines: it must survive being stopped."""
+    teacher = tmp_path / "unused"
+    fit(replace(CONFIG, faces=12, checkpoint_minutes=0), faces, teacher, tmp_path)
+    assert json.loads((tmp_path / "record.json").read_text())["faces"] == 12
+    fit(CONFIG, faces, teacher, tmp_path)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["faces"] == 24
+    assert record["config"]["seed"] == CONFIG.seed and record["data_sha256"] == faces.digest and record["commit"]
+    assert (tmp_path / "curves.csv").read_text().startswith("faces,seconds,progress,rate,loss,cosine")
+    student = Student("r1", None)
+    student.load_state_dict(read_weights(tmp_path / "final.pt", "r1"))
+
+
+def test_a_checkpoint_of_another_split_is_refused(faces: Faces, tmp_path: Path) -> None:
+    """Its layers would fit; its channels would not."""
+    fit(replace(CONFIG, faces=4), faces, tmp_path / "unused", tmp_path)
+    with pytest.raises(ValueError, match="trained for another split than r2"):
+        read_weights(tmp_path / "final.pt", "r2")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces) -> None:
+    """Training on would fill the checkpoint with NaN."""
+    student = Student("r1", None)
+    samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
+    batch = collate([samples[i] for i in range(4)])
+    batch.rgb[0] = float("inf")
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        training_step(student, torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG, torch.device("cpu"))
+
+
+def test_the_average_follows_the_weights() -> None:
+    """What is exported is the running mean, not the last step's noise."""
+    student = Student("r1", None)
+    average = {name: torch.zeros_like(value) for name, value in student.state_dict().items()}
+    update_average(average, student, decay=0.75)
+    for name, value in student.state_dict().items():
+        assert torch.allclose(average[name], value * 0.25)
+
+
+def test_a_perfect_student_has_no_loss() -> None:
+    """Both terms vanish exactly at the teacher's embedding."""
+    embedding = torch.nn.functional.normalize(torch.randn(5, 512), dim=1)
+    loss, cosine = distillation(embedding, embedding, torch.ones(5), 16.0)
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    assert cosine.item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_relation_that_differs_costs_even_at_equal_cosines() -> None:
+    """Verification compares students with students: that is what the second term sees."""
+    teacher = torch.eye(4)[:2]
+    alike = torch.nn.functional.normalize(teacher + torch.eye(4)[2], dim=1)  # both lean the same way
+    apart = torch.nn.functional.normalize(teacher + torch.eye(4)[2:], dim=1)  # each its own way
+    losses = [distillation(student, teacher, torch.ones(2), 16.0) for student in (alike, apart)]
+    assert losses[0][1] == pytest.approx(losses[1][1].item())
+    assert losses[0][0] > losses[1][0]
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    """One cycle, whatever the run's length."""
+    factors = [rate_factor(progress, 0.1) for progress in np.linspace(0, 1, 101)]
+    assert 0 < factors[0] < 0.1 and max(factors) == pytest.approx(1) and factors[-1] == pytest.approx(0, abs=1e-9)
+    assert int(np.argmax(factors)) == 10
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    """A typing error must not train for hours with a default."""
+    path = tmp_path / "x.toml"
+    path.write_text('split = "r1"\nminutes = 1\nfaces = 1\nlearningrate = 1')
+    with pytest.raises(ConfigError, match=r"unknown keys \['learningrate'\]"):
+        FitConfig.read(path)
+    path.write_text('split = "r1"')
+    with pytest.raises(ConfigError, match="minutes"):
+        FitConfig.read(path)
