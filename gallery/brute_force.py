@@ -53,6 +53,9 @@ class BruteForceIndex:
         similarities = vectors.astype(np.float64) @ np.stack(list(rows.values())).astype(np.float64).T
         return [ranked(ids, row, k) for row in similarities]
 
+    def compact(self) -> None:
+        """See GalleryIndex.  Removals leave nothing to do here."""
+
     def snapshot(self) -> bytes:
         """See GalleryIndex."""
         rows = self._rows

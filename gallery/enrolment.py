@@ -5,10 +5,12 @@ They write rows, change feed and audit together; gallery.gallery commits them an
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 
 from duetface.errors import ConsentError, MessageError, NotFoundError
 from gallery import failures, subjects, templates
+from gallery.erasure import Erased, fingerprint, record
+from gallery.fingerprints import Fingerprints
 from gallery.index import Vectors
 from gallery.ledger import Details
 from gallery.realm import Writing
@@ -16,7 +18,7 @@ from gallery.records import Actor, AddedTemplate, ChangeKind, Consent
 from gallery.schema import consents
 from gallery.schema import subjects as subjects_table
 from gallery.schema import templates as templates_table
-from gallery.templates import Capture
+from gallery.templates import Capture, StoredTemplate
 from gallery.vault import SubjectPlace, TemplatePlace
 
 
@@ -130,18 +132,10 @@ def add_template(
     return AddedTemplate(place.template_id, revision)
 
 
-@dataclass(frozen=True)
-class Erased:
-    """A deletion.  sealed: the values whose bytes must now leave the files."""
-
-    revision: int
-    sealed: list[bytes]
-
-
-def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> Erased:
+def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> int:
     """Delete one template; raises NotFoundError, ConsentError under a legal hold."""
     row = writing.connection.execute(
-        select(subjects_table, templates_table.c.ciphertext)
+        select(subjects_table)
         .join(
             templates_table,
             (templates_table.c.realm_id == subjects_table.c.realm_id)
@@ -156,6 +150,8 @@ def delete_template(writing: Writing, partition: str, template_id: int, actor: A
     if row is None:
         raise NotFoundError(f"there is no template {template_id}: `duetface gallery show SUBJECT` lists them")
     _refuse_held(row.held_at_us is not None)
+    stored = _stored(writing, templates_table.c.template_id == template_id)
+    prints = fingerprint(writing.vault, stored, [])
     templates.delete_template(writing.connection, writing.realm_id, template_id)
     revision = writing.ledger.change(
         ChangeKind.TEMPLATE_DELETED,
@@ -165,15 +161,18 @@ def delete_template(writing: Writing, partition: str, template_id: int, actor: A
         template_id=template_id,
         subject_id=row.subject_id,
     )
-    return Erased(revision, [row.ciphertext])
+    record(writing, Erased(revision, row.subject_id, len(stored), prints))
+    return revision
 
 
-def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Actor) -> Erased:
+def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Actor) -> int:
     """Delete a subject with its keys, consents, templates and counters; raises ConsentError under a legal hold."""
     subject = subjects.require_subject(writing.connection, writing.realm_id, partition, subject_id)
     _refuse_held(subject.held)
     place = subject.place
-    sealed = subjects.sealed_values(writing.connection, writing.realm_id, [place.subject_key])
+    stored = _stored(writing, templates_table.c.subject_key == place.subject_key)
+    sealed = subjects.sealed_values(writing.connection, writing.realm_id, place.subject_key)
+    prints = fingerprint(writing.vault, stored, sealed)
     subjects.delete_rows(writing.connection, writing.realm_id, [place.subject_key])
     if partition == "":
         failures.forget_subject(writing.connection, writing.realm_id, place.subject_id)
@@ -184,7 +183,12 @@ def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Act
         subject_key=place.subject_key,
         subject_id=place.subject_id,
     )
-    return Erased(revision, sealed)
+    record(writing, Erased(revision, place.subject_id, len(stored), prints))
+    return revision
+
+
+def _stored(writing: Writing, condition: ColumnElement[bool]) -> list[StoredTemplate]:
+    return list(templates.read_templates(writing.connection, writing.realm_id, condition))
 
 
 def _refuse_held(held: bool) -> None:
@@ -192,7 +196,7 @@ def _refuse_held(held: bool) -> None:
         raise ConsentError("the subject is under a legal hold: lift the hold before erasing anything of it")
 
 
-def drop_partition(writing: Writing, partition: str, actor: Actor) -> Erased:
+def drop_partition(writing: Writing, partition: str, actor: Actor) -> int:
     """Delete every subject of a scratch partition in one change."""
     if not partition:
         raise MessageError("the main partition cannot be dropped: name the scratch partition")
@@ -205,10 +209,10 @@ def drop_partition(writing: Writing, partition: str, actor: Actor) -> Erased:
         .scalars()
         .all()
     )
-    sealed: list[bytes] = []
     for start in range(0, len(numbers), 500):
-        sealed += subjects.sealed_values(writing.connection, writing.realm_id, numbers[start : start + 500])
         subjects.delete_rows(writing.connection, writing.realm_id, numbers[start : start + 500])
     details: Details = {"partition": partition, "subjects": len(numbers)}
     revision = writing.ledger.change(ChangeKind.PARTITION_DROPPED, actor, partition=partition, details=details)
-    return Erased(revision, sealed)
+    # So many values are not fingerprinted: without any, the files are rewritten as a whole.
+    record(writing, Erased(revision, "", 0, Fingerprints.of(bytes(16), [])))
+    return revision

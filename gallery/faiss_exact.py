@@ -139,6 +139,9 @@ class FaissExactIndex:
         similarities = np.concatenate([similarities for _, similarities in found], axis=1)
         return [ranked(ids[row], similarities[row], k) for row in range(len(vectors))]
 
+    def compact(self) -> None:
+        """See GalleryIndex.  Removals leave nothing to do here."""
+
     def snapshot(self) -> bytes:
         """See GalleryIndex."""
         chunks = [self._empty(0), *self._chunks]

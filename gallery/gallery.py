@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from duetface.errors import ContractError, DuetFaceError, MessageError, OverloadedError
 from gallery import enrolment, failures, recognition, subjects, templates
-from gallery.enrolment import Erased, NewTemplate
+from gallery.enrolment import NewTemplate
+from gallery.erasure import Eraser
 from gallery.faiss_exact import FaissExactIndex
 from gallery.index import Vectors, check_vectors
 from gallery.keys import KeyProvider
@@ -75,6 +76,7 @@ class Gallery:
         self._realm = realm
         self._options = options
         self._view = View(realm.store, realm.realm_id, realm.vault, options.index_factory, options.dimension)
+        self._eraser = Eraser(realm, self._view)
         self._verifier = recognition.Verifier(realm, options.dimension)
         self._committed = 0
 
@@ -120,6 +122,7 @@ class Gallery:
             opened = open_realm(store, realm, keys, clock, dimension=options.dimension, create=create)
             gallery = cls(opened, options)
             gallery.refresh(progress)
+            gallery._eraser.complete()
         except BaseException:
             store.close()
             raise
@@ -206,8 +209,9 @@ class Gallery:
     def delete_template(self, template_id: int, actor: Actor, partition: str = "") -> int:
         """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
         with self._changing() as writing:
-            gone = enrolment.delete_template(writing, partition, template_id, actor)
-        return self._scrubbed(gone)
+            revision = enrolment.delete_template(writing, partition, template_id, actor)
+        self._eraser.complete()
+        return revision
 
     def delete_subject(self, subject_id: str, actor: Actor, partition: str = "") -> int:
         """Delete a person with keys, consents, templates and their bytes; returns the revision.
@@ -215,18 +219,16 @@ class Gallery:
         Raises NotFoundError, ConsentError under a legal hold.  The audit keeps the pseudonymous id.
         """
         with self._changing() as writing:
-            gone = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
-        return self._scrubbed(gone)
+            revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
+        self._eraser.complete()
+        return revision
 
     def drop_partition(self, partition: str, actor: Actor) -> int:
         """Delete everything of a scratch partition; returns the revision."""
         with self._changing() as writing:
-            gone = enrolment.drop_partition(writing, _check_partition(partition), actor)
-        return self._scrubbed(gone)
-
-    def _scrubbed(self, gone: Erased) -> int:
-        self._realm.store.scrub(gone.sealed)
-        return gone.revision
+            revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
+        self._eraser.complete()
+        return revision
 
     def subject(self, subject_id: str, partition: str = "") -> SubjectRecord:
         """What is known of a subject; raises NotFoundError."""

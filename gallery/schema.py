@@ -196,3 +196,27 @@ failures = Table(
     PrimaryKeyConstraint("realm_id", "scope", "name"),
     CheckConstraint("scope IN ('subject', 'device')", name="scope"),
 )
+
+# Deletions whose bytes may still lie in a file: written with the deletion, completed once they are proven gone.
+erasures = Table(
+    "erasures",
+    metadata,
+    _realm(),
+    Column("revision", BigInteger, nullable=False),
+    Column("subject_id", String(128), nullable=False),
+    Column("templates", Integer, nullable=False),
+    Column("realm_key_version", Integer, nullable=False),
+    Column("sealed_fingerprints", LargeBinary, nullable=False),
+    Column("completed_at_us", BigInteger),
+    PrimaryKeyConstraint("realm_id", "revision"),
+)
+
+followers = Table(
+    "followers",
+    metadata,
+    _realm(),
+    Column("name", String(128), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("seen_at_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("realm_id", "name"),
+)

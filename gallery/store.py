@@ -3,10 +3,9 @@
 SQLite runs with a write-ahead log and full synchronisation: what was committed survives a power cut.
 """
 
-import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from duetface.errors import ConfigError, GalleryError
-from gallery.traces import find_traces
-
-logger = logging.getLogger(__name__)
 
 _BUSY_TIMEOUT_MS = 5000
-# Above this, rewriting the database costs less than searching it for each value.
-_SEARCHED_VALUES = 32
+_PERSONAL_TABLES = ("templates", "subject_keys", "consents", "subjects")
 _REMEDIES = {
     "locked": "another process holds its write lock: stop that process and try again",
     "full": "the disk is full: free some space and try again; nothing acknowledged was lost",
@@ -70,21 +65,25 @@ class SqlStore:
             with connection.begin():
                 yield connection
 
-    def scrub(self, erased: Sequence[bytes]) -> None:
-        """Take deleted values out of the files as well; erased: the values, as they were stored.
-
-        SQLite overwrites what it frees (secure_delete), but the write-ahead log holds older states of the pages,
-        and a page that was balanced may keep a stale copy of a row that moved (seen in 1 of 200 deletions).
-        So the log is cut to nothing, the files are searched, and rewritten as a whole if a trace is found.
-        PostgreSQL frees its bytes by VACUUM FULL, which is the operator's (docs/operations.md).
-        """
-        if self.path is None:
-            return
+    def rewrite(self) -> None:
+        """Write the database anew, so that no page keeps a stale copy of a row that moved or was deleted."""
         with self._explained(), self._write_lock:
-            self._checkpoint()
-            if len(erased) > _SEARCHED_VALUES or find_traces(erased, self.files()):
-                self._autocommit("VACUUM")
-                self._checkpoint()
+            for statement in ["VACUUM"] if self.path else [f"VACUUM FULL {table}" for table in _PERSONAL_TABLES]:
+                self._autocommit(statement)
+
+    def settle(self) -> bool:
+        """Take older states of pages out of the write-ahead log; returns False if a long reader still needs them.
+
+        SQLite: copy the log into the database and cut it to nothing.  PostgreSQL: go on to a new log file twice and
+        write a checkpoint, after which the server recycles the old ones.
+        """
+        with self._explained(), self._write_lock:
+            if self.path is not None:
+                busy, *_ = self._autocommit("PRAGMA wal_checkpoint(TRUNCATE)")
+                return not busy
+            for statement in ("SELECT pg_switch_wal()", "CHECKPOINT") * 2:
+                self._autocommit(statement)
+            return True
 
     def files(self) -> tuple[Path, ...]:
         """The files that hold what a SQLite store holds; none for PostgreSQL."""
@@ -92,21 +91,19 @@ class SqlStore:
             return ()
         return self.path, self.path.with_name(self.path.name + "-wal")
 
-    def _checkpoint(self) -> None:
-        busy, *_ = self._autocommit("PRAGMA wal_checkpoint(TRUNCATE)")
-        if busy:
-            # A long reader keeps the log alive; the next scrub or a later checkpoint takes it away.
-            logger.warning("write-ahead log still in use: deleted bytes remain in it", extra={"file": self.name})
-
     def _autocommit(self, statement: str) -> tuple[int, ...]:
-        """Run a statement that SQLite allows outside of a transaction only; returns its first row."""
-        connection = self.engine.raw_connection()
+        """Run a statement that is allowed outside of a transaction only; returns its first row."""
+        if self.path is None:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql(statement)
+                return ()
+        raw = self.engine.raw_connection()
         try:
-            cursor = connection.cursor()
+            cursor = raw.cursor()
             cursor.execute(statement)
             return tuple(cursor.fetchone() or ())
         finally:
-            connection.close()
+            raw.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

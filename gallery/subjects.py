@@ -212,12 +212,11 @@ def names_of(connection: Connection, realm_id: int, subject_keys_: Sequence[int]
     return {row.subject_key: row.subject_id for row in rows}
 
 
-def sealed_values(connection: Connection, realm_id: int, subject_keys_: Sequence[int]) -> list[bytes]:
-    """Every sealed value of these subjects, as it is stored: what must be gone from the files once they are erased."""
+def sealed_values(connection: Connection, realm_id: int, subject_key: int) -> list[bytes]:
+    """The subject's sealed keys and label, as they are stored."""
     found: list[bytes] = []
-    for column in (templates.c.ciphertext, subject_keys.c.sealed_key, subjects.c.sealed_label):
-        table = column.table
-        statement = select(column).where(table.c.realm_id == realm_id, table.c.subject_key.in_(subject_keys_))
+    for table, column in ((subject_keys, subject_keys.c.sealed_key), (subjects, subjects.c.sealed_label)):
+        statement = select(column).where(table.c.realm_id == realm_id, table.c.subject_key == subject_key)
         found.extend(connection.execute(statement).scalars())
     return found
 

@@ -80,9 +80,9 @@ class Vault:
             secret = sealing.derive(self._keys.rotation_seed(version), "check value")
         return secret[:16]
 
-    def derive(self, purpose: str) -> bytes:
-        """A 32-byte key for one purpose under the newest realm key."""
-        return self._keys.derive(self.realm_key_version, purpose)
+    def derive(self, purpose: str, version: int) -> bytes:
+        """A 32-byte key for one purpose under a version of the realm key."""
+        return self._keys.derive(version, purpose)
 
     def new_subject_key(self, place: SubjectPlace, key_version: int) -> tuple[bytes, SealedSubjectKey]:
         """A fresh key for a subject, and its sealed form for the store."""

@@ -7,7 +7,7 @@ or a failure in between heals at the next look, and a replica follows exactly as
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,11 +178,15 @@ class View:
                     best[subject] = max(similarity, best.get(subject, -2.0))
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]
 
-    def prove_erased(self, vectors: dict[int, Vectors]) -> None:
-        """vectors: rotation version -> (N, D) rotated.  Raises GalleryError if an index still holds one."""
+    def compact(self) -> None:
+        """Let every index finish its removals; searches go on meanwhile."""
+        for space in self._spaces.values():
+            space.index.compact()
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """The whole content of each index, with a name for people."""
         for key, space in self._spaces.items():
-            if key.rotation_version in vectors:
-                space.index.prove_erased(vectors[key.rotation_version])
+            yield f"the index of space {key.space_digest.hex()[:12]}", space.index.snapshot()
 
     def statistics(self) -> tuple[SpaceStatistics, ...]:
         """One entry a space."""

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from duetface.errors import ContractError, GalleryError, MessageError
 from gallery.brute_force import BruteForceIndex
 from gallery.faiss_exact import FaissExactIndex
+from gallery.faiss_rabitq import FaissRabitqIndex
 from gallery.index import GalleryIndex, IndexChange
 from tests.unit.gallery.world import person
 
@@ -39,6 +40,8 @@ KINDS = [
     Kind("brute-force", lambda: BruteForceIndex(DIMENSION)),
     Kind("faiss-exact", lambda: FaissExactIndex(DIMENSION)),
     Kind("faiss-exact-small-chunks", lambda: FaissExactIndex(DIMENSION, chunk_rows=4)),
+    Kind("faiss-rabitq", lambda: FaissRabitqIndex(DIMENSION), 5e-5),
+    Kind("faiss-rabitq-small-segments", lambda: FaissRabitqIndex(DIMENSION, threads=2, segment_rows=8), 5e-5),
 ]
 every_index = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -310,6 +313,11 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.replay([change])
         self.oracle.replay([change])
         self.ids = (self.ids - set(gone)) | set(ids)
+
+    @rule()
+    def compact(self) -> None:
+        """Tidy up, which must not be noticed."""
+        self.index.compact()
 
     @rule()
     def restart(self) -> None:

@@ -1,0 +1,104 @@
+"""Looking for bytes that should be gone, without keeping the bytes: keyed fingerprints of their short windows.
+
+A fingerprint is h(w0, w1) = w0 c0 + w1 c1 mod 2^64 of the window's two little-endian words, with secret odd
+coefficients.  Two different windows share one by chance less often than once in 2^50, and a whole file is tried at
+every byte offset at some 100 MB a second.  Linear fingerprints are only secret while their list is sealed, which
+gallery.erasure does.
+"""
+
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.errors import GalleryError
+
+Fingerprint64s = NDArray[np.uint64]
+
+WINDOW_BYTES = 16
+# Of a long value some windows suffice: SQLite leaves a stale copy whole, or overwritten from one end.
+_WINDOWS_A_VALUE = 32
+_CHUNK_BYTES = 1 << 22
+_TABLE_BITS = 20
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What to look for.  key: 16 secret bytes.  values: (N,) uint64, ascending."""
+
+    key: bytes
+    values: Fingerprint64s
+
+    @staticmethod
+    def of(key: bytes, secrets: Iterable[bytes]) -> "Fingerprints":
+        """Take the fingerprints of values; those shorter than a window are too short to be told from chance."""
+        windows = [window for secret in secrets for window in _windows(secret)]
+        words = np.frombuffer(b"".join(windows), dtype="<u8").reshape(-1, 2)
+        return Fingerprints(key, np.unique(_hash(key, words[:, 0], words[:, 1])))
+
+    def to_bytes(self) -> bytes:
+        """Key and values, to be sealed."""
+        return self.key + self.values.astype("<u8").tobytes()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Fingerprints":
+        """Undo to_bytes."""
+        return Fingerprints(data[:16], np.frombuffer(data[16:], dtype="<u8").astype(np.uint64))
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.values)
+
+    def found_in(self, content: bytes | mmap.mmap) -> int:
+        """How many of the windows occur at any byte offset of the content."""
+        if not len(self.values) or len(content) < WINDOW_BYTES:
+            return 0
+        table = np.zeros(1 << _TABLE_BITS, np.bool_)
+        table[self.values >> np.uint64(64 - _TABLE_BITS)] = True
+        seen = set[int]()
+        for start in range(0, len(content) - WINDOW_BYTES + 1, _CHUNK_BYTES):
+            # Chunks overlap by a window less one byte, so that no offset is left out.
+            chunk = np.frombuffer(content[start : start + _CHUNK_BYTES + WINDOW_BYTES - 1], dtype=np.uint8)
+            for offset in range(min(8, len(chunk) - WINDOW_BYTES + 1)):
+                hashes = self._at(chunk, offset)
+                likely = hashes[table[hashes >> np.uint64(64 - _TABLE_BITS)]]
+                seen.update(likely[np.isin(likely, self.values)].tolist())
+        return len(seen)
+
+    def _at(self, chunk: NDArray[np.uint8], offset: int) -> Fingerprint64s:
+        """Hashes of the windows that begin at offset, offset + 8, offset + 16, ..."""
+        words = chunk[offset : offset + (len(chunk) - offset) // 8 * 8].view("<u8")
+        return _hash(self.key, words[:-1], words[1:])
+
+    def found_in_files(self, paths: Sequence[Path]) -> dict[Path, int]:
+        """The files that hold windows, and how many.  Raises GalleryError for a file whose form hides its bytes."""
+        found = {path: self._found_in_file(path) for path in paths if path.stat().st_size}
+        return {path: count for path, count in found.items() if count}
+
+    def _found_in_file(self, path: Path) -> int:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[:4] in _PACKED:
+                raise GalleryError(f"{path} is compressed: its bytes cannot be searched; unpack it first")
+            return self.found_in(content)
+
+
+# Searching these would find nothing and prove nothing: gzip, zstd, Parquet, zip.
+_PACKED = {b"\x1f\x8b\x08\x00", b"\x28\xb5\x2f\xfd", b"PAR1", b"PK\x03\x04"}
+
+
+def _windows(secret: bytes) -> list[bytes]:
+    """At most _WINDOWS_A_VALUE windows, evenly spread, the first and the last among them."""
+    last = len(secret) - WINDOW_BYTES
+    if last < 0:
+        return []
+    count = min(_WINDOWS_A_VALUE, last // WINDOW_BYTES + 2)
+    starts = sorted({round(last * n / (count - 1)) for n in range(count)})
+    return [secret[start : start + WINDOW_BYTES] for start in starts]
+
+
+def _hash(key: bytes, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Fingerprint64s:
+    low, high = np.frombuffer(key, dtype="<u8") | np.uint64(1)
+    return np.asarray(first * low + second * high, dtype=np.uint64)
