@@ -1,4 +1,4 @@
-"""`python -m training prepare | fit | publish | evaluate`: see --help of each."""
+"""`python -m training prepare | fit | publish | evaluate | steps`: see --help of each."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--torch", type=Path, metavar="WEIGHTS", help="the torch path of these weights instead")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run_command=_evaluate)
+    steps = commands.add_parser("steps", help="bytes and signal kept by choices of the quantiser's steps")
+    steps.add_argument("--split", default="r1")
+    steps.set_defaults(run_command=_steps)
     for command in (publish, evaluate):
         command.add_argument("--models", type=Path, default=ROOT / "models")
         command.add_argument("--threads", type=int, default=1)
@@ -106,6 +109,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         for name, value in scores.to_dict().items():
             print(f"{name:15} {value}")
+
+
+def _steps(arguments: argparse.Namespace) -> None:
+    from networks.registry import split_named
+    from training.datasets import load
+    from training.steps import measure_steps
+
+    for row in measure_steps(split_named(arguments.split), load(arguments.data / "train", arguments.cache)):
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":

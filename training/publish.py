@@ -25,7 +25,7 @@ LICENCE = (
     "Non-commercial research only: started and distilled from InsightFace's w600k_mbf, whose weights are "
     "licensed so; the code is Apache-2.0"
 )
-DATA = "22,000 aligned crops of public research sets (training/README.md); none of them is shipped"
+DATA = "22,000 aligned crops of public research sets (docs/training.md); none of them is shipped"
 
 
 @dataclass(frozen=True)

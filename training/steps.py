@@ -1,0 +1,62 @@
+"""What a choice of quantiser steps costs in bytes and keeps of the signal, on training crops.
+
+The benchmark takes no part: it may not choose what it measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.codec import encode_plane
+from duetface.frequency import block_dct, centred_ycbcr
+from duetface.quantisation import decode, quantise
+from duetface.spec import PlaneSpec, SplitSpec
+from duetface.splitting import split
+from training.datasets import Faces
+
+STRONG_RMS = 10.0  # luma channels above this get the wider step
+
+
+def measure_steps(spec: SplitSpec, faces: Faces, count: int = 300) -> list[dict[str, float]]:
+    """One row for each trial of (luma, strong luma, chroma) steps around the shipped one."""
+    goes = server_channels(spec, faces, count)
+    strong = np.sqrt(np.square(goes).mean(axis=(0, 2, 3)))[: len(spec.server_channels)] >= STRONG_RMS
+    plane = spec.plane("coefficients")
+    rows = []
+    for luma, wide, chroma in ((1.5, 3, 1.5), (2, 3, 2), (2, 3, 3), (3, 3, 6), (4, 4, 8), (8, 8, 16)):
+        scale = (*np.where(strong, wide, luma).tolist(), *([float(chroma)] * (plane.shape[0] - len(strong))))
+        rows.append({"luma": luma, "strong_luma": wide, "chroma": chroma, **_cost(goes, replace(plane, scale=scale))})
+    return rows
+
+
+def server_channels(spec: SplitSpec, faces: Faces, count: int) -> NDArray[np.float64]:
+    """(count, 3 * server, K, K) of evenly spread training crops, before rounding."""
+    rows = faces.training_rows()
+    crops = (faces.crops[row] for row in rows[:: max(1, len(rows) // count)])
+    return np.stack(
+        [
+            split(block_dct(centred_ycbcr(crop), spec.upsampling), spec.client_channels, spec.server_channels)[1]
+            for crop in crops
+        ]
+    )
+
+
+def _cost(goes: NDArray[np.float64], plane: PlaneSpec) -> dict[str, float]:
+    codes = [quantise(face, plane) for face in goes]
+    lengths = np.array([len(encode_plane(face, plane)) for face in codes])
+    lost = goes - np.stack([decode(face, plane) for face in codes])
+    luma = plane.shape[0] // 3
+    kept = [
+        1 - np.square(lost[:, part]).sum() / np.square(goes[:, part]).sum() for part in (np.s_[:luma], np.s_[luma:])
+    ]
+    saturated = np.mean([np.abs(face.astype(np.int16)) == 127 for face in codes])
+    return {
+        "bytes_mean": float(lengths.mean().round()),
+        "bytes_p99": float(np.quantile(lengths, 0.99).round()),
+        "luma_energy_kept": round(float(kept[0]), 4),
+        "chroma_energy_kept": round(float(kept[1]), 4),
+        "saturated": float(saturated),
+    }
