@@ -170,17 +170,20 @@ def test_exactly_one_way_of_enrolling_is_asked_for(duetface: Run, tmp_path: Path
     assert "is no folder" in duetface("enroll", "--from-dir", tmp_path / "nowhere").err
 
 
-def test_guided_enrolment_takes_what_agrees(duetface: Run, portraits: Portraits, tmp_path: Path) -> None:
-    """The folder stands for a camera: somebody, an empty view, the same person again, somebody else."""
-    for index, name in enumerate(("obama", "wall", "obama2", "biden")):
-        source = no_face(tmp_path) if name == "wall" else portraits[name]
-        (tmp_path / "frames").mkdir(exist_ok=True)
-        Image.open(source).save(tmp_path / "frames" / f"{index}.png")
-    ran = duetface("enroll", "guided", "--camera", tmp_path / "frames", "--count", "2", "--consent", "v1", "--json")
+def test_guided_enrolment_takes_back_what_does_not_agree(duetface: Run, portraits: Portraits, tmp_path: Path) -> None:
+    """Somebody else who steps before the camera must not end up in this person's templates."""
+    (tmp_path / "frames").mkdir()
+    for index, name in enumerate(("obama", "obama2", "biden")):
+        shutil.copy(portraits[name], tmp_path / "frames" / f"{index}.jpg")
+    ran = duetface("enroll", "guided", "--camera", tmp_path / "frames", "--count", "3", "--consent", "v1", "--json")
     assert ran.code == 0
-    assert json.loads(ran.out)["enrolled"] == 2
-    assert "1 of 2 taken" in ran.err
-    assert "look at the camera" in ran.err
+    results = json.loads(ran.out)["results"]
+    assert [(bool(one["template_id"]), one["refusal"]) for one in results] == [
+        (True, ""), (True, ""), (False, "far_from_own")
+    ]  # fmt: skip
+    assert "1 of 3 taken" in ran.err
+    assert "taken back" in ran.err
+    assert json.loads(duetface("gallery", "show", "guided", "--json").out)["template_count"] == 2
 
 
 def test_the_gallery_is_listed_shown_and_cleared(duetface: Run, portraits: Portraits) -> None:
