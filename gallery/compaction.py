@@ -37,7 +37,8 @@ def next_step(content: Content, segment_rows: int) -> Step | None:
     """
     dirty = [place for place, segment in enumerate(content.segments) if segment.removed is not None]
     delta = content.delta
-    sealed = delta.used if delta.used >= SEAL_ROWS or bool(delta.removed.any()) else 0
+    long = delta.used >= min(SEAL_ROWS, segment_rows)
+    sealed = delta.used if long or bool(delta.removed.any()) else 0
     if not dirty and not sealed:
         return None
     small = [place for place, segment in enumerate(content.segments) if 2 * segment.kept.sum() < segment_rows]

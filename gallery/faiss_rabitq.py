@@ -40,6 +40,8 @@ _SEGMENT_ROWS = 65536
 # Candidates that a scan hands over a segment; a scan with too few of them is repeated with eight times as many.
 _FETCH = 512
 _WIDEN = 8
+# Compared exactly in any case: a small gallery as a whole, and of a large one more than most searches need.
+_ALWAYS = 512
 # In standard deviations of an estimate.  The best match decides, so it is missed by chance once in 3e4 (4 sigma,
 # one-sided); those behind it only tell how far the next one lies, and a wide margin at the k-th, deep among the
 # impostors, would cost more than the scan.
@@ -47,7 +49,7 @@ _MARGIN_BEST = 4.0
 _MARGIN_REST = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Scan:
     """What the codes of one segment say about one query: (F,) estimates, highest first, and their row numbers."""
 
@@ -112,7 +114,7 @@ class FaissRabitqIndex:
     def remove(self, template_ids: Sequence[int]) -> int:
         """See GalleryIndex.  Removed rows are never found again, and leave memory at the next compaction."""
         with self._writing, self._swapping:
-            self._content, count = self._content.without(np.asarray(template_ids, dtype=np.int64))
+            self._content, count = self._content.without(np.unique(np.asarray(template_ids, dtype=np.int64)))
         return count
 
     def compact(self) -> None:
@@ -151,12 +153,16 @@ class FaissRabitqIndex:
         in_delta = delta.cosines(query)
         # The best by estimate tell how high the bar is; then all that may reach it are compared.
         estimates = np.concatenate([np.empty(0, np.float32), *(scan.kept().estimates for scan in scans)])
-        bar = _largest(estimates, 8 + 2 * k)
-        first = self._cosines(scans, query, bar)
-        cut = self._cut(np.concatenate([in_delta[1], first[1]]), k)
-        scans = self._each(lambda scan: _widened(scan, query, cut), scans)
-        rest = self._cosines(scans, query, cut)
-        return ranked(np.concatenate([in_delta[0], rest[0]]), np.concatenate([in_delta[1], rest[1]]), k)
+        bar = _largest(estimates, max(_ALWAYS, 8 * k))
+        found = self._cosines(scans, query, bar)
+        cut = self._cut(np.concatenate([in_delta[1], found[1]]), k)
+        wider = self._each(lambda scan: _widened(scan, query, cut), scans)
+        if cut < bar or wider != scans:
+            found = self._cosines(wider, query, cut)
+        ids, similarities = np.concatenate([in_delta[0], found[0]]), np.concatenate([in_delta[1], found[1]])
+        # Sorting thousands for the sake of k would take as long as the scan.
+        best = similarities >= _largest(similarities, k)
+        return ranked(ids[best], similarities[best], k)
 
     def _cut(self, similarities: NDArray[np.float32], k: int) -> float:
         """The lowest estimate that may belong to one of the k best, given some exact cosines."""
