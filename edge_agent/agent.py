@@ -23,7 +23,7 @@ from edge_agent.preview import Preview, PreviewFile, Window, draw
 from edge_agent.quality import RetryReason
 from edge_agent.report import JsonLines, StatusLine
 from edge_agent.sources import Frame
-from edge_agent.stream import Decided, DecisionStream, Offline, Online, Refused, StreamEvent
+from edge_agent.stream import Decided, DecisionStream, Offline, Online, Refused, Stale, StreamEvent
 from edge_agent.tracking import Tracker
 
 ONLINE: Final = "on-line"
@@ -197,14 +197,20 @@ class Agent:
                     self._status.note(f"connected to {self._config.address}")
                 case Offline(reason, delay_s):
                     self._connection = f"off-line, next try in {delay_s:.0f} s"
-                    self._tracker.forget_question()
-                    self._lost = self._lost or bool(self._questions)
-                    self._questions.clear()
+                    self._lose_question()
                     self._status.note(f"off-line, no decisions: {reason}")
+                case Stale():
+                    self._lose_question()
                 case Refused(error):
                     raise error
                 case Decided():
                     self._decided(event)
+
+    def _lose_question(self) -> None:
+        """No answer will come: the face may be asked about again at once."""
+        self._tracker.forget_question()
+        self._lost = self._lost or bool(self._questions)
+        self._questions.clear()
 
     def _decided(self, event: Decided) -> None:
         decision = event.decision

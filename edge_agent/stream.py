@@ -28,6 +28,7 @@ READY_WITHIN_S: Final = 10.0
 CALL_TIMEOUT_S: Final = 10.0
 STREAM_TIMEOUT_S: Final = 24 * 3600.0  # the service closes a stream sooner, by its own maximum age
 EVENTS: Final = 256
+FRESH_S: Final = 1.5  # the service refuses captures older than 2 s unless told otherwise; a newer one is at hand
 
 # Trying again cannot help: certificate, role, contract or software must change first.
 TERMINATING: Final = frozenset(
@@ -70,7 +71,14 @@ class Decided:
     round_trip_ms: float
 
 
-StreamEvent = Online | Offline | Refused | Decided
+@dataclass(frozen=True)
+class Stale:
+    """A probe waited too long for a connection and was not sent; `tag` came with it."""
+
+    tag: int
+
+
+StreamEvent = Online | Offline | Refused | Decided | Stale
 
 
 @dataclass(frozen=True)
@@ -214,12 +222,20 @@ class DecisionStream:
         round_trip_ms = (self._monotonic_ns() - sent.sent_at_ns) / 1e6
         self._tell(Decided(decision, sent.tag, sent.wire_bytes, round_trip_ms))
 
-    def _take(self) -> tuple[Probe, int] | None:
-        """Wait for a probe; None once the stream is closed or a second has gone."""
+    def _take(self, ended: threading.Event) -> tuple[Probe, int] | None:
+        """Wait for a fresh probe; None once the stream is closed, the connection ended, or a second has gone.
+
+        A connection that has ended takes nothing: the probe is for the one after it.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._outbox is not None or self._closed.is_set(), timeout=1.0)
+            self._changed.wait_for(lambda: self._outbox or ended.is_set() or self._closed.is_set(), timeout=1.0)
+            if ended.is_set():
+                return None
             taken, self._outbox = self._outbox, None
-            return taken
+        if taken is not None and self._monotonic_ns() - taken[0].captured_at_monotonic_ns > FRESH_S * 1e9:
+            self._tell(Stale(taken[1]))
+            return None
+        return taken
 
     def _sign(self, probe: Probe, tag: int, nonce: bytes, sequence: int, splits: Mapping[bytes, SplitSpec]) -> Any:
         now_ns = self._monotonic_ns()
@@ -257,6 +273,8 @@ class _Outgoing:
         """The connection is gone."""
         self._ended.set()
         self._ready.set()
+        with self._stream._changed:
+            self._stream._changed.notify_all()
 
     def requests(self) -> Iterator[verification_pb2.AuthenticateRequest]:
         """Yield the configuration, then each probe of the outbox, until the connection ends."""
@@ -274,8 +292,7 @@ class _Outgoing:
     def _probes(self) -> Iterator[verification_pb2.AuthenticateRequest]:
         sequence = 0
         while not self._ended.is_set() and not self._stream._closed.is_set():
-            taken = self._stream._take()
-            if taken is None or self._ended.is_set():
-                continue
-            yield self._stream._sign(*taken, self._nonce, sequence, self._splits)
-            sequence += 1
+            taken = self._stream._take(self._ended)
+            if taken is not None:
+                yield self._stream._sign(*taken, self._nonce, sequence, self._splits)
+                sequence += 1
