@@ -130,17 +130,18 @@ def test_a_deleted_template_no_longer_matches(site: Site) -> None:
     assert operator.identify(probe_of(1, 5), at_least_revision=revision).reason == "no_match"
 
 
-def test_a_scratch_partition_is_apart_audited_and_dropped_whole(site: Site) -> None:
+def test_a_scratch_partition_is_apart_audited_and_dropped_whole(start: Start) -> None:
     """`duetface evaluate` leaves nothing behind but its rows, and touches no counter."""
+    site = start(lock_out={"count_searches": True})
     both = site.client(Role.OPERATOR, Role.AUDITOR, name="evaluator")
     enrol(both, "alice", person=1, partition="trial")
     for _ in range(8):  # more rejections than a lock-out takes
         assert both.identify(probe_of(50), partition="trial").reason == "no_match"
+    assert site.gallery.lock_out_state("", "evaluator").device.failures == 0
     found = both.identify(probe_of(1, 5), partition="trial")
     assert (found.subject_id, found.nearest_subject_id) == ("alice", "alice")
     assert found.fpir == pytest.approx(2e-4, rel=1e-3)
     assert both.identify(probe_of(1, 5)).subject_id == ""  # not in the realm's gallery
-    assert site.gallery.lock_out_state("", "evaluator").device.failures == 0
     both.drop_partition("trial")
     assert both.identify(probe_of(1, 5), partition="trial").subject_id == ""
     rows = both.audit(limit=100)
