@@ -1,0 +1,158 @@
+"""The command `python -m privacy`: parses, builds, calls. One function a command.
+
+  python -m privacy observe --split r1 --faces 20000
+  python -m privacy attack decoder --split r1 --faces 20000 --view message --passes 3 --width 32
+  python -m privacy attack decoder --split r1 --faces 20000 --view template --passes 3 --width 32
+  python -m privacy excess --split r1 --faces 20000 --message RUN --template RUN --identity
+  python -m privacy gate
+  python -m privacy report --split r1 --out build/privacy
+
+Everything of research faces stays below --cache, which git ignores; --publish copies figures, never pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from duetface.errors import ConfigError, DuetFaceError
+
+ROOT = Path(__file__).resolve().parent.parent
+ATTACKS = ("linear", "ridge", "decoder", "linkage", "templates", "hill-climbing")
+BAD_INPUT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done or passed, 1 the gate failed, 2 misuse."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except (DuetFaceError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr, results to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m privacy", description=__doc__, formatter_class=form)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_observe, _add_attack, _add_excess, _add_gate, _add_report):
+        add(commands)
+    return parser
+
+
+def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    observe = commands.add_parser("observe", help="make the messages of a split and pack what they say")
+    _cast(observe)
+    observe.add_argument("--publish", type=Path, metavar="FOLDER", help="write what the split costs there")
+    observe.set_defaults(command=_observe)
+
+
+def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    attack = commands.add_parser("attack", help="run one attack; continues where it was interrupted")
+    attack.add_argument("kind", choices=ATTACKS)
+    _cast(attack)
+    attack.add_argument("--view", default="message", help="message, codes, masks, template, teacher or both")
+    attack.add_argument("--run", type=Path, help="folder of checkpoint, pictures and result.json")
+    attack.add_argument("--publish", type=Path, metavar="FOLDER", help="copy the figures there as privacy-*.json")
+    attack.add_argument("--passes", type=float, default=3.0, help="over the attacker's faces")
+    attack.add_argument("--batch", type=int, default=64)
+    attack.add_argument("--width", type=int, default=32, help="grow until the figures stop rising")
+    attack.add_argument("--blocks", type=int, default=2)
+    attack.add_argument("--learning-rate", type=float, default=2e-3)
+    attack.add_argument("--ssim-weight", type=float, default=0.5)
+    attack.add_argument("--perceptual-weight", type=float, default=0.0)
+    attack.add_argument("--adversarial-weight", type=float, default=0.0)
+    attack.add_argument("--device", default="cpu", help="cpu or cuda")
+    attack.add_argument("--threads", type=int, default=1)
+    attack.add_argument("--fmr", type=float, default=1e-3, help="of the threshold that hill climbing meets")
+    attack.add_argument("--queries", type=int, default=10_000, help="of hill climbing, a victim")
+    attack.add_argument("--victims", type=int, default=100, help="of hill climbing")
+    attack.set_defaults(command=_attack)
+
+
+def _add_excess(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    excess = commands.add_parser("excess", help="what messages tell beyond their templates, from finished runs")
+    _cast(excess)
+    excess.add_argument("--message", type=Path, nargs="+", required=True, metavar="RUN")
+    excess.add_argument("--template", type=Path, nargs="+", required=True, metavar="RUN")
+    excess.add_argument("--identity", action="store_true", help="re-identification too: 0.1 s a picture and core")
+    excess.add_argument("--publish", type=Path, metavar="FOLDER")
+    excess.set_defaults(command=_excess)
+
+
+def _add_gate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    gate = commands.add_parser("gate", help="fail if the default split leaks more than its recorded bound")
+    _places(gate)
+    gate.add_argument("--split", help="the default of models/ if left out")
+    gate.add_argument("--record", action="store_true", help="write today's figures, with their margin, as the bound")
+    gate.set_defaults(command=_gate)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="one HTML page and JSON from published results")
+    _places(report)
+    report.add_argument("--split", action="append", required=True, help="may be repeated")
+    report.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    report.add_argument("--runs", type=Path, nargs="*", default=[], help="decoder runs to show on the portraits")
+    report.add_argument("--out", type=Path, default=ROOT / "build" / "privacy")
+    report.set_defaults(command=_report)
+
+
+def _places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the research faces")
+    parser.add_argument("--crops", type=Path, default=ROOT / ".cache" / "train", help="training's decoded crops")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "privacy", help="messages, packs and runs")
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument("--portraits", type=Path, default=ROOT / ".cache" / "portraits")
+
+
+def _cast(parser: argparse.ArgumentParser) -> None:
+    _places(parser)
+    parser.add_argument("--split", required=True, help="a split of models/splits, or paper, r2, twin")
+    parser.add_argument("--faces", type=int, default=20_000, help="of the attacker")
+    parser.add_argument("--pairs", type=int, help="of each kind among the victims; all if left out")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def _observe(arguments: argparse.Namespace) -> int:
+    from privacy.commands import observe
+
+    print(observe(arguments, say))
+    return 0
+
+
+def _attack(arguments: argparse.Namespace) -> int:
+    from privacy.commands import attack
+
+    print(attack(arguments, say))
+    return 0
+
+
+def _excess(arguments: argparse.Namespace) -> int:
+    from privacy.commands import excess_of_runs
+
+    print(excess_of_runs(arguments, say))
+    return 0
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from privacy.gate import run
+
+    return run(arguments, say)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from privacy.report import write_report
+
+    if not arguments.results.is_dir():
+        raise ConfigError(f"{arguments.results} is not a folder: publish results there first (attack --publish)")
+    print(write_report(arguments, say))
+    return 0

@@ -1,0 +1,147 @@
+"""The pictures of the report: portraits, what is on the wire of each, what attacks make of it, and the frontier."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.errors import ConfigError
+from privacy import linear
+from privacy.decoder import Arrays
+from privacy.messages import device_for, message_of
+from privacy.observation import Observed, observe
+from privacy.people import Capture, portrait_captures
+from privacy.scene import embedder_of, stored_templates
+from privacy.untrained import best_linear
+
+PORTRAITS = ("biden.jpg", "obama.jpg", "astronaut.png")
+CROP = 112
+
+
+def portraits_section(splits: Sequence[str], folder: Path, models: Path, runs: Sequence[Path]) -> str:
+    """A row a portrait and split: the crop, the wire as a picture, and what each attack makes of the message.
+
+    Raises ConfigError if the portraits are absent.
+    """
+    pictures = [folder / name for name in PORTRAITS]
+    if not all(path.exists() for path in pictures):
+        raise ConfigError(f"{folder} lacks portraits: run `make portraits`")
+    captures = portrait_captures(pictures, models)
+    return "".join(_split_table(split, captures, models, runs) for split in splits)
+
+
+def wire_picture(observed: Observed, row: int) -> NDArray[np.uint8]:
+    """(112, 112, 3): the message shown as well as it can be without an attack.
+
+    A fixed split: zero-filled inverse transform about mid-grey. Any other: its codes as grey cells side by side.
+    """
+    spec = observed.split
+    if spec.colour == "rgb":
+        return _as_bytes((observed.values("rgb")[row].transpose(1, 2, 0) + 1) * 127.5)
+    if linear.is_linear(spec):
+        values = observed.values(spec.planes[0].name, slice(row, row + 1)).astype(np.float64)
+        shown = linear.solve(spec, values, np.full(3, 128.0), smoothness=0.0, iterations=1)[0]
+        return _as_bytes(shown)
+    return tiled(observed.codes[spec.planes[0].name][row])
+
+
+def tiled(codes: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """(C, H, W) codes as one grey picture, channels side by side, scaled to the crop's size."""
+    channels, height, width = codes.shape
+    across = int(np.ceil(np.sqrt(channels)))
+    sheet = np.zeros((across * height, across * width))
+    for channel in range(channels):
+        top, left = divmod(channel, across)
+        sheet[top * height : (top + 1) * height, left * width : (left + 1) * width] = codes[channel]
+    low, high = float(sheet.min()), float(sheet.max())
+    grey = np.rint((sheet - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+    scaled = cv2.resize(grey, (CROP, CROP), interpolation=cv2.INTER_NEAREST)
+    return np.repeat(scaled[..., None], 3, axis=2).astype(np.uint8)
+
+
+def frontier_section(points: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy lost against excess leak; the area of a point is the bytes of a message."""
+    drawn = [point for point in points if "excess_ssim" in point]
+    if not drawn:
+        return "<p>No split has both a measured excess and a measured cost yet.</p>"
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for point in drawn:
+        size = 20 + point["message_bytes"] / 50
+        axes.scatter(point["accuracy_lost_points"], point["excess_ssim"], s=size)
+        label = f"{point['split']}: {point['message_bytes']:.0f} B, {point.get('client_macs', 0) / 1e6:.0f} M MACs"
+        axes.annotate(label, (point["accuracy_lost_points"], point["excess_ssim"]))
+    axes.scatter([0], [0], marker="*", color="black")
+    axes.annotate("embedding on the device (all MACs there)", (0, 0))
+    axes.set_xlabel("accuracy lost, points")
+    axes.set_ylabel("excess SSIM")
+    with io.BytesIO() as stream:
+        figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+        plt.close(figure)
+        return f"<img alt='frontier' src='data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}'>"
+
+
+def _split_table(split: str, captures: Sequence[Capture], models: Path, runs: Sequence[Path]) -> str:
+    device = device_for(split, models)
+    observed = observe([message_of(capture, device) for capture in captures], device.spec)
+    real = np.stack([capture.aligned.rgb_u8_hwc for capture in captures])
+    columns: dict[str, NDArray[np.generic]] = {
+        "crop": real,
+        "on the wire": np.stack([wire_picture(observed, row) for row in range(len(observed))]),
+    }
+    for name in device.spec.mask_grids:
+        columns[name] = np.stack([tiled(codes) for codes in observed.codes[name]])
+    if linear.is_linear(device.spec):
+        colour = real.reshape(len(real), -1, 3).mean(axis=1)
+        columns["linear, mean colour known"] = best_linear(observed, real, colour)[0]
+    for run in runs:
+        if _is_of(run, device.spec.digest.hex()):
+            columns[run.name] = _decoded(run, observed, models)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_image(column[row])}</td>" for column in columns.values()) + "</tr>"
+        for row in range(len(observed))
+    )
+    return f"<h3>{html.escape(split)}</h3><table><tr>{head}</tr>{rows}</table>"
+
+
+def _is_of(run: Path, split_digest: str) -> bool:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return bool(result["split_digest"] == split_digest and "view" in result["settings"])
+
+
+def _decoded(run: Path, observed: Observed, models: Path) -> NDArray[np.uint8]:
+    """What a finished decoder run makes of the portraits' messages."""
+    from privacy.decoder import reconstruct
+    from privacy.pack import Group
+    from privacy.trained import load_decoder
+
+    none = np.zeros((len(observed), 0), np.float32)
+    template = stored_templates(observed, embedder_of(observed.split, models), lambda _line: None)
+    names = tuple(str(row) for row in range(len(observed)))
+    group = Group(names, observed.codes, observed.quality, template, none, observed.wire_bytes)
+    decoder, view = load_decoder(run)
+    looked_at: Arrays = group.view(view)
+    return reconstruct(decoder, looked_at)
+
+
+def _image(rgb: NDArray[np.generic]) -> str:
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(_as_bytes(rgb)[..., ::-1]))
+    return f"<img class='face' alt='' src='data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}'>"
+
+
+def _as_bytes(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.rint(np.asarray(rgb, np.float64)), 0, 255), np.uint8)

@@ -1,0 +1,148 @@
+"""Attacks that need no training, each from a pack to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duetface.errors import ConfigError
+from duetface.spec import SplitSpec
+from gallery.calibration import Calibration
+from privacy import hill_climbing, linear, ridge, unlinkability
+from privacy.judges import Interval, ssim
+from privacy.observation import Observed
+from privacy.pack import Group, Pack
+from privacy.record import Result, names_of, picture_metrics, sizes
+from recognition_service.decision import OperatingPoint
+from recognition_service.embedder import Embedder
+
+Say = Callable[[str], None]
+LINEAR_VICTIMS = 60  # half a minute; more only narrow an interval that is narrow already
+RIDGE_FACES = 4000  # a thousand features: 15 million cells are plenty
+KNOWN_PEOPLE = (64, 128, 256, 512)
+CLIMBS, CLIMB_QUERIES = 3, 1000
+
+
+@dataclass(frozen=True)
+class GuessingPlan:
+    """queries: of each victim.  victims: people.  fmr: the service's promise."""
+
+    queries: int
+    victims: int
+    fmr: float
+    seed: int
+
+
+def linear_attack(pack: Pack, spec: SplitSpec, seed: int) -> Result:
+    """Sparse least squares, the mean colour known and guessed; the smoothness that does best on the victims.
+
+    Choosing by the victims favours the attacker: the figure is an upper bound.
+    """
+    chosen = np.linspace(0, len(pack.victim.names) - 1, min(LINEAR_VICTIMS, len(pack.victim.names))).astype(np.int64)
+    real = pack.victim_rgb[chosen]
+    people = [pack.victim_people[i] for i in chosen]
+    observed = observed_again(pack.victim.rows(chosen), spec)
+    colour = real.reshape(len(real), -1, 3).mean(axis=1)
+    metrics: dict[str, Interval | float] = {}
+    for knowledge, mean in (("known", colour), ("guessed", colour.mean(axis=0))):
+        made, smoothness = best_linear(observed, real, mean)
+        metrics[f"smoothness_means_{knowledge}"] = smoothness
+        found = picture_metrics(made, real, people, seed)
+        metrics |= {f"{name}_means_{knowledge}": value for name, value in found.items()}
+    flat = np.broadcast_to(colour[:, None, None], real.shape)
+    metrics |= {f"flat_colour_{name}": value for name, value in picture_metrics(flat, real, people, seed).items()}
+    return Result(
+        "linear", "linear", **names_of(spec), seed=seed, n=sizes(len(real), len(set(people)), 0), metrics=metrics
+    )
+
+
+def best_linear(
+    observed: Observed, real: NDArray[np.uint8], mean_rgb: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """The reconstruction (N, 112, 112, 3) of the best smoothness by SSIM, and that smoothness."""
+    tries = [(linear.reconstruct(observed, mean_rgb, weight), weight) for weight in linear.SMOOTHNESS]
+    return max(tries, key=lambda made: float(ssim(made[0], real).mean()))
+
+
+def ridge_attack(pack: Pack, spec: SplitSpec, rgb: NDArray[np.uint8], seed: int) -> Result:
+    """Ridge regression from message to picture on the attacker's own people."""
+    count = min(RIDGE_FACES, len(rgb))
+    learned = ridge.learn(pack.attacker.rows(np.arange(count)).view("message"), rgb[:count])
+    made = learned.reconstruct(pack.victim.view("message"))
+    metrics = picture_metrics(made, pack.victim_rgb, pack.victim_people, seed)
+    n = sizes(len(made), len(set(pack.victim_people)), count)
+    return Result("ridge", "linear", **names_of(spec), seed=seed, n=n, metrics=dict(metrics))
+
+
+def template_attack(pack: Pack, spec: SplitSpec, seed: int) -> Result:
+    """Linkage of stolen galleries: under one key, under two, by geometry alone, and with known people."""
+    first, second = mates(pack)
+    if first.shape[1] == 0:
+        raise ConfigError(f"split {spec.name} has no template space in models/: nothing is stored")
+    metrics: dict[str, Interval | float] = {}
+    random = np.random.default_rng(seed)
+    seeds = (random.bytes(32), random.bytes(32))
+    for same_key in (True, False):
+        realms = unlinkability.two_realms(first, second, same_key=same_key, seeds=seeds)
+        found = unlinkability.linkage(*realms, seed=seed)
+        name = "one_key" if same_key else "two_keys"
+        metrics |= {f"d_sys_{name}": found.d_sys, f"d_sys_{name}_bias": found.bias}
+    realms = unlinkability.two_realms(first, second, same_key=False, seeds=seeds)
+    for anchors in (32, len(first) // 2):
+        metrics[f"matched_by_geometry_{anchors}_anchors"] = unlinkability.match_by_geometry(*realms, anchors=anchors)
+    half = len(first) // 2
+    known = tuple(count for count in KNOWN_PEOPLE if count <= half)
+    recovered = unlinkability.key_recovery(first[:half], second[:half], first[half:], known, seed)
+    metrics |= {f"inverted_cosine_{count}_known": cosine for count, cosine in recovered.items()}
+    n = {**sizes(2 * len(first), len(first), 0), "non_mated_comparisons": len(first) * (len(first) - 1)}
+    return Result("templates", "templates", **names_of(spec), seed=seed, n=n, metrics=metrics)
+
+
+def mates(pack: Pack) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(P, D) templates of two pictures of each victim who has two: one for each realm."""
+    row = {name: i for i, name in enumerate(pack.victim.names)}
+    first_pair: dict[str, tuple[int, int]] = {}
+    for first, second, same in pack.pairs:
+        if same:
+            first_pair.setdefault(first.rsplit("_", 1)[0], (row[first], row[second]))
+    rows = np.array(list(first_pair.values()), np.int64).reshape(-1, 2)
+    return pack.victim.template[rows[:, 0]], pack.victim.template[rows[:, 1]]
+
+
+def guessing_attack(
+    pack: Pack, spec: SplitSpec, embedder: Embedder, calibration: Calibration, plan: GuessingPlan, say: Say
+) -> Result:
+    """10,000 guesses by decisions alone, and the baseline that is told similarities."""
+    first, _ = mates(pack)
+    point = OperatingPoint(plan.fmr, calibration.threshold_at(plan.fmr))
+    victims = hill_climbing.StoredVictims(first[: plan.victims], point, plan.seed)
+    queries = hill_climbing.guesses(pack.attacker, spec, plan.seed)
+    say(f"asking {plan.queries} queries of {len(victims)} victims")
+    found = hill_climbing.guess(queries, plan.queries, embedder, victims, plan.fmr)
+    say(f"climbing by similarities: {CLIMBS} victims, {CLIMB_QUERIES} queries")
+    climbs = [
+        hill_climbing.climb(pack.attacker, spec, embedder, victims, victim, CLIMB_QUERIES, plan.seed)
+        for victim in islice(range(len(victims)), CLIMBS)
+    ]
+    metrics: dict[str, Interval | float] = {
+        "accept_rate": Interval(found.accept_rate, found.low, found.high),
+        "accepted": found.accepted,
+        "victims_broken_share": found.broken / found.victims,
+        "victims_broken_share_expected_of_chance": found.expected_broken,
+        "told_similarities_broken_share": float(np.mean([accepted > 0 for _, accepted in climbs])),
+        "told_similarities_reached": float(np.mean([reached for reached, _ in climbs])),
+        "threshold": point.threshold,
+    }
+    n = {**sizes(len(victims), len(victims), len(pack.attacker.names)), "queries": plan.queries}
+    return Result(
+        "hill-climbing", "hill-climbing", **names_of(spec), seed=plan.seed, n=n, metrics=metrics, settings=asdict(plan)
+    )
+
+
+def observed_again(group: Group, spec: SplitSpec) -> Observed:
+    """A pack's group in the form that the linear solver reads."""
+    return Observed(spec, group.planes, group.quality, group.wire_bytes)  # type: ignore[arg-type]  # int8 or uint8
