@@ -25,10 +25,10 @@ test: lint $(STAMPS)/portraits $(STAMPS)/node ## lint and run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-runtime: lint-runtime $(STAMPS)/portraits $(STAMPS)/node ## the same without torch: what a device or a server runs
-	@$(BIN)/python -m pytest --ignore=tests/unit/networks --ignore=tests/unit/training $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/unit/networks --ignore=tests/unit/training --ignore=tests/unit/privacy $(PYTEST_ARGS)
 
 lint: lint-runtime $(STAMPS)/train ## style, types, contract, and whether generated code is up to date
-	@$(BIN)/python -m mypy -p networks
+	@$(BIN)/python -m mypy -p networks -p privacy
 
 lint-runtime: $(STAMPS)/dev protos-check
 	@$(BIN)/ruff check --quiet
