@@ -43,9 +43,9 @@ EXAMPLES = (
     "`duetface enroll --from-dir people/ --consent 2026-01 --dry-run`"
 )
 WARNINGS = {
-    "far_from_own": "does not look like this subject's other pictures: is it the same person?",
-    "close_to_other": "looks like another subject: is this person enrolled already?",
-    "low_quality": "is of low quality: a better one would be recognised more surely",
+    "far_from_own": "does not look like this subject's other pictures. Is it the same person?",
+    "close_to_other": "looks like another subject. Is this person enrolled already?",
+    "low_quality": "is of low quality. A better one would be recognised more surely.",
 }
 
 
@@ -164,8 +164,8 @@ def _lines(one: "Enrolled") -> "Iterable[str]":
         yield one.refusal if about_file else f"{one.picture}: refused, {one.refusal}"
     for warning in one.warnings:
         yield (
-            f"{one.picture}: {WARNINGS.get(warning, warning)}; "
-            f"to take it back: duetface gallery delete {one.subject_id} --template {one.template_id}"
+            f"{one.picture}: {WARNINGS.get(warning, warning)} "
+            f"To take it back: duetface gallery delete {one.subject_id} --template {one.template_id}"
         )
 
 

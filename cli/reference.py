@@ -40,7 +40,17 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def reference() -> str:
     """The whole page."""
     pages = [_page(name, command) for name, command in commands(typer.main.get_command(app), "duetface")]
-    return "\n".join([HEAD, *pages])
+    return "\n".join([HEAD, *pages]).rstrip() + "\n"
+
+
+def command_names() -> list[str]:
+    """Full names, such as "duetface gallery list"."""
+    return [name for name, _ in commands(typer.main.get_command(app), "duetface")]
+
+
+def examples() -> list[tuple[str, str]]:
+    """Full name and examples of every command."""
+    return [(name, command.epilog or "") for name, command in commands(typer.main.get_command(app), "duetface")]
 
 
 def _page(name: str, command: Any) -> str:

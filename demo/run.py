@@ -24,6 +24,7 @@ from duetface.manifest import ModelCatalogue, models_root
 from duetface.types import Decision, Probe
 from edge_agent.pipeline import Protector
 from edge_agent.sources import read_picture
+from edge_agent.way_of_a_face import draw_way_of_a_face
 
 PORTRAITS = Path(".cache/portraits")
 PAPER_BYTES = 8_128_512  # 162 channels of 112 x 112 float32 values, as the paper sends them
@@ -69,23 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def with_video(realm: Realm, out: Path) -> list[Row]:
     """The story on portraits: one person enrolled, one unseen picture of them, two other people."""
     told = realm.command(
-        "enroll", "obama", str(PORTRAITS / "obama.jpg"), str(PORTRAITS / "obama2.jpg"), "--consent", "demo-1"
+        "enroll", "obama", str(PORTRAITS / "obama.jpg"), str(PORTRAITS / "obama3.jpg"), "--consent", "demo-1"
     )
     print(told.strip())
     protector = Protector.load(models_root(), (ModelCatalogue(models_root()).default_split().name,))
     rows = agent_on_video(realm, out)
     with realm.client("verifier") as client:
+        draw_way(client, protector, out / "way-of-a-face.png")
         ask = Asking(client, protector)
-        rows.append(ask("verify obama", "obama3.jpg", "accept", lambda probe: client.verify("obama", probe)))
+        rows.append(ask("verify obama", "obama2.jpg", "accept", lambda probe: client.verify("obama", probe)))
         rows.append(ask("verify obama", "biden.jpg", "reject", lambda probe: client.verify("obama", probe)))
-        rows.append(ask("identify", "obama3.jpg", "accept", client.identify))
+        rows.append(ask("identify", "obama2.jpg", "accept", client.identify))
         rows.append(ask("identify", "astronaut.png", "reject", client.identify))
     return rows
 
 
 def agent_on_video(realm: Realm, out: Path) -> list[Row]:
     """Render the video, run the agent on it, and hold each decision against who was in view."""
-    shown = [("obama3", "accept"), ("biden", "reject"), ("astronaut", "reject")]
+    shown = [("obama2", "accept"), ("biden", "reject"), ("astronaut", "reject")]
     video = out / "video.mp4"
     portraits = {path.stem: path for path in PORTRAITS.iterdir()}
     frames = write_video(video, [portraits[name] for name, _ in shown])
@@ -96,6 +98,18 @@ def agent_on_video(realm: Realm, out: Path) -> list[Row]:
     (out / "decisions.jsonl").write_text(lines, encoding="utf-8")
     decisions = [line for line in map(json.loads, lines.splitlines()) if line["wire_bytes"]]
     return [row for index, (name, expected) in enumerate(shown) for row in _of_person(decisions, index, name, expected)]
+
+
+def draw_way(client: Client, protector: Protector, path: Path) -> None:
+    """One picture of a face at each stage: crop, what stays, what is sent, masks, decision."""
+    picture = read_picture(PORTRAITS / "obama2.jpg")
+    outcome = protector.protect(picture)
+    if outcome.probe is None:
+        raise DemoError(f"no way to draw: {outcome.reason}")
+    decision = client.identify(outcome.probe)
+    verdict = f"{decision.outcome} {decision.subject_id}: {decision.reason} at FMR {decision.fmr:g}"
+    draw_way_of_a_face(picture, outcome, ModelCatalogue(models_root()).default_split(), verdict, path)
+    print(f"the way of a face is drawn in {path}")
 
 
 def _of_person(decisions: list[dict[str, Any]], index: int, name: str, expected: str) -> list[Row]:
@@ -166,7 +180,7 @@ def _first_decision(agent: "subprocess.Popen[str]", give_up: float) -> dict[str,
 
 def show(rows: list[Row]) -> None:
     """The table."""
-    enrolled = "Enrolled: obama, from obama.jpg and obama2.jpg" if len(rows) > 1 else "Enrolled: you"
+    enrolled = "Enrolled: obama, from obama.jpg and obama3.jpg" if len(rows) > 1 else "Enrolled: you"
     table = Table(title=enrolled, title_justify="left")
     for column in ("step", "seen", "decision", "reason", "device ms", "answer ms", "bytes sent", ""):
         table.add_column(column, justify="right" if column.endswith("ms") or column.startswith("bytes") else "left")

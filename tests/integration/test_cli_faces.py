@@ -76,14 +76,14 @@ def test_the_enrolled_person_is_accepted_on_a_new_picture_and_another_is_rejecte
     duetface: Run, portraits: Portraits
 ) -> None:
     """The main job: exit code, words and JSON agree."""
-    told = duetface("enroll", "main", portraits["obama"], portraits["obama2"], "--consent", "v1", "--json")
+    told = duetface("enroll", "main", portraits["obama"], portraits["obama3"], "--consent", "v1", "--json")
     assert (told.code, json.loads(told.out)["enrolled"]) == (0, 2)
-    accepted = duetface("verify", "main", portraits["obama3"], "--json")
+    accepted = duetface("verify", "main", portraits["obama2"], "--json")
     assert accepted.code == 0
     decision = json.loads(accepted.out)
     assert (decision["outcome"], decision["subject_id"], decision["liveness"]) == ("accept", "main", "off")
     assert "cosine_similarity" not in decision
-    assert duetface("identify", portraits["obama3"]).code == 0
+    assert duetface("identify", portraits["obama2"]).code == 0
     rejected = duetface("verify", "main", portraits["biden"])
     assert (rejected.code, rejected.out.split(":")[0]) == (1, "reject")
     assert duetface("identify", portraits["astronaut"], "--json").code == 1
@@ -260,10 +260,10 @@ def test_the_agent_prints_a_line_a_decision_and_checks_itself(
     tmp_path: Path,
 ) -> None:
     """`agent` on a folder: the person who is enrolled is accepted by name; its doctor finds nothing."""
-    run("enroll", "walker", portraits["obama"], portraits["obama2"], "--consent", "v1",
+    run("enroll", "walker", portraits["obama"], portraits["obama3"], "--consent", "v1",
         "--state", site.state, "--service", site.address)  # fmt: skip
     (tmp_path / "frames").mkdir()
-    shutil.copy(portraits["obama3"], tmp_path / "frames")
+    shutil.copy(portraits["obama2"], tmp_path / "frames")
     device = ("--identity", site.identity(Role.AGENT), "--service", site.address, "--source", tmp_path / "frames")
     ran = run("agent", *device, "--subject", "walker")
     (line,) = ran.out.splitlines()
