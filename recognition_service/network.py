@@ -15,6 +15,10 @@ class Thresholds(Protocol):
         """Raises ConfigError if the sample is too small to know it."""
         ...
 
+    def interval(self, fmr: float) -> tuple[float, float]:
+        """95 % interval of the true FMR at `threshold_at(fmr)`: how much the sample lets us claim."""
+        ...
+
 
 @dataclass(frozen=True)
 class Network:

@@ -49,6 +49,7 @@ def _announce(service: Service) -> None:
             "split": network.split.name,
             "space": network.space_name,
             "fmr": config.decisions.target_fmr,
+            "fmr_interval_95": network.calibration.interval(config.decisions.target_fmr),
             "subjects": service.gallery.size,
             "revision": service.gallery.revision,
             "transport": "mutual TLS only",
@@ -57,4 +58,4 @@ def _announce(service: Service) -> None:
     )
     logger.info("model terms", extra={"space": network.space_name, "licence": network.licence})
     if config.decisions.liveness is LivenessPolicy.OFF:
-        logger.warning("liveness is off: a photograph of an enrolled face may be accepted")
+        logger.warning("liveness is off", extra={"meaning": "a photograph of an enrolled face may be accepted"})

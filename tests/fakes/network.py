@@ -86,6 +86,10 @@ class FixedThreshold:
             raise ConfigError(f"an FMR of {fmr} was asked for, the calibration reaches {SMALLEST_FMR}: ask for more")
         return THRESHOLD
 
+    def interval(self, fmr: float) -> tuple[float, float]:
+        """As wide as one guesses."""
+        return fmr / 2, fmr * 2
+
 
 def fake_network(embedder: ProjectionEmbedder | None = None) -> Network:
     """A network of the test split."""
