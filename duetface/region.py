@@ -22,13 +22,21 @@ def region_of_interest(hull_px: NDArray[np.floating], grid: int) -> NDArray[np.f
     A hull that is degenerate, not finite or beside the crop gives all ones: no region is known,
     so none is preferred, and nothing downstream is divided by zero.
     """
+    return coarsened(face_pixels(hull_px), grid)
+
+
+def face_pixels(hull_px: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(112, 112) bool: is the pixel's centre inside the hull; all True where no region is known."""
+    inside = _pixels_inside(np.asarray(hull_px, np.float64))
+    return inside if inside.any() else np.ones_like(inside)
+
+
+def coarsened(pixels: NDArray[np.bool_], grid: int) -> NDArray[np.float32]:
+    """(112, 112) bool -> (grid, grid) float32, the share of each cell. Raises ValueError for an unfit grid."""
     if CROP_PX % grid:
         raise ValueError(f"grid {grid} does not divide the crop of {CROP_PX} pixels")
-    inside = _pixels_inside(np.asarray(hull_px, np.float64))
-    if not inside.any():
-        return np.ones((grid, grid), np.float32)
     cell = CROP_PX // grid
-    share: NDArray[np.float32] = inside.reshape(grid, cell, grid, cell).mean(axis=(1, 3)).astype(np.float32)
+    share: NDArray[np.float32] = pixels.reshape(grid, cell, grid, cell).mean(axis=(1, 3)).astype(np.float32)
     return share
 
 

@@ -12,7 +12,7 @@ from duetface.errors import MessageError, ModelError
 from duetface.frequency import block_dct, centred_ycbcr
 from duetface.manifest import load_split
 from duetface.quantisation import quantise
-from duetface.region import region_of_interest
+from duetface.region import coarsened, face_pixels
 from duetface.spec import SplitSpec
 from duetface.splitting import split
 from duetface.types import AlignedFace, ProtectedFace
@@ -62,6 +62,7 @@ class Encoder:
         stays: the client's channels.  hull_px: (K, 2) convex hull of the face in crop pixels.
         """
         grids = self.spec.mask_grids
-        regions = {f"region_{grid}": region_of_interest(hull_px, grid)[None, None] for grid in grids.values()}
+        pixels = face_pixels(hull_px)
+        regions = {f"region_{grid}": coarsened(pixels, grid)[None, None] for grid in grids.values()}
         masks = self._session.run(list(grids), {"channels": stays[None].astype(np.float32), **regions})
         return {name: mask[0] for name, mask in zip(grids, masks, strict=True)}
