@@ -6,7 +6,7 @@ leaves the row pending, and the next start goes on with it.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,16 @@ def _context(revision: int) -> bytes:
 class Eraser:
     """Follows deletions into the files of one realm's store and into its indexes."""
 
-    def __init__(self, realm: Realm, view: View, held_files: Callable[[], Sequence[Path]] = tuple) -> None:
-        """held_files: further files to search, e.g. copies that lie beside the database."""
+    def __init__(self, realm: Realm, view: View, snapshot_path: Path | None) -> None:
+        """snapshot_path: the sealed snapshot, which cannot be searched and is therefore dropped."""
         self._realm = realm
         self._view = view
-        self._held_files = held_files
+        self._snapshot_path = snapshot_path
+
+    def _copies(self) -> list[Path]:
+        """Copies that lie beside the database, made before a migration."""
+        path = self._realm.store.path
+        return [] if path is None else sorted(path.parent.glob(f"{path.name}.*.bak*"))
 
     def complete(self) -> None:
         """Finish every pending erasure.  What a reader's old snapshot still needs stays pending, and is said."""
@@ -98,6 +103,8 @@ class Eraser:
         if not pending:
             return
         self._view.compact()
+        if self._snapshot_path is not None:
+            self._snapshot_path.unlink(missing_ok=True)
         for row in pending:
             prints = self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
             if _gone(self._realm.store, prints):
@@ -131,7 +138,7 @@ class Eraser:
         if row.completed_at_us is None:
             raise GalleryError(f"erasure {revision} is not complete: a long reader still uses the write-ahead log")
         prints = self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
-        self._refuse_traces(prints, self._held_files())
+        self._refuse_traces(prints, self._copies())
         followers = await_followers(self._realm, revision, timeout_s)
         return Receipt.sign(self._realm, row, prints, followers)
 
@@ -147,7 +154,7 @@ class Eraser:
         for name, content in self._view.contents():
             if prints.found_in(content):
                 raise GalleryError(f"erased bytes remain in {name}: rebuild it from the store")
-        files = [*self._realm.store.files(), *self._held_files(), *further]
+        files = [*self._realm.store.files(), *self._copies(), *further]
         return [*map(str, files), *(name for name, _ in self._view.contents())]
 
     def _refuse_traces(self, prints: Fingerprints, further: Sequence[Path]) -> None:

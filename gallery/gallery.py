@@ -4,24 +4,24 @@ Every call blocks and may be made from any thread.  A call that returns is commi
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import func, select
 
-from duetface.errors import ContractError, DuetFaceError, MessageError, OverloadedError
-from gallery import enrolment, failures, recognition, subjects, templates
+from duetface.errors import ContractError, MessageError
+from gallery import checkpoint, enrolment, failures, followers, recognition, subjects, templates
 from gallery.enrolment import NewTemplate
 from gallery.erasure import Eraser
 from gallery.faiss_exact import FaissExactIndex
 from gallery.index import Vectors, check_vectors
 from gallery.keys import KeyProvider
 from gallery.ledger import Details, Entry, canonical, read_audit, read_changes, verify_audit
+from gallery.maintenance import Maintenance
 from gallery.migrate import migrate
-from gallery.realm import Realm, Writing, open_realm
+from gallery.realm import Realm, open_realm
 from gallery.records import (
     Actor,
     AddedTemplate,
@@ -41,7 +41,7 @@ from gallery.schema import subjects as subjects_table
 from gallery.store import SqlStore
 from gallery.subjects import check_subject_id, check_text
 from gallery.templates import Capture
-from gallery.view import IndexFactory, Progress, View
+from gallery.view import IndexFactory, Progress, View, changing
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class GalleryOptions:
     spaces: the only template spaces accepted, or None for any.
     index_factory: makes an empty index of a dimension.
     busy_timeout_ms: how long a SQLite write waits for another process's lock.
+    snapshot_path: where Maintenance.write_snapshot writes, and open begins with, sealed copies of the indexes.
+    follower: name of this process if it is a replica: erasures wait until it has followed (`refresh`).
     """
 
     dimension: int = 512
@@ -63,6 +65,8 @@ class GalleryOptions:
     spaces: frozenset[bytes] | None = None
     index_factory: IndexFactory = FaissExactIndex
     busy_timeout_ms: int = 5000
+    snapshot_path: Path | None = None
+    follower: str = ""
 
 
 class Gallery:
@@ -76,9 +80,8 @@ class Gallery:
         self._realm = realm
         self._options = options
         self._view = View(realm.store, realm.realm_id, realm.vault, options.index_factory, options.dimension)
-        self._eraser = Eraser(realm, self._view)
+        self._eraser = Eraser(realm, self._view, options.snapshot_path)
         self._verifier = recognition.Verifier(realm, options.dimension)
-        self._committed = 0
 
     @classmethod
     def create(
@@ -121,6 +124,8 @@ class Gallery:
             migrate(store, create=create)
             opened = open_realm(store, realm, keys, clock, dimension=options.dimension, create=create)
             gallery = cls(opened, options)
+            if options.snapshot_path is not None:
+                checkpoint.load(opened, gallery._view, options.snapshot_path)
             gallery.refresh(progress)
             gallery._eraser.complete()
         except BaseException:
@@ -130,6 +135,8 @@ class Gallery:
 
     def close(self) -> None:
         """Close the database; the gallery must not be used afterwards."""
+        if self._options.follower:
+            followers.leave(self._realm, self._options.follower)
         self._realm.store.close()
 
     def __enter__(self) -> Self:
@@ -142,43 +149,28 @@ class Gallery:
         """Close it."""
         self.close()
 
-    @contextmanager
-    def _changing(self) -> Iterator[Writing]:
-        """One change: commit, then let the indexes follow.
-
-        A failure to follow must not make the caller believe that nothing was written: it is logged, and the next
-        search follows first, or fails.
-        """
-        with self._realm.writing() as writing:
-            yield writing
-        self._committed = max(self._committed, writing.ledger.revision)
-        try:
-            self._view.catch_up()
-        except (DuetFaceError, MemoryError) as error:
-            logger.error("index is behind the store", extra={"kind": type(error).__name__})
-
     def create_subject(self, subject_id: str, label: str, consent: Consent, actor: Actor, partition: str = "") -> int:
         """Enrol a person under a pseudonymous id; returns the revision.
 
         Raises ExistsError, ConsentError for a consent that is not valid now, MessageError for a malformed id.
         """
         subject_id, partition = check_subject_id(subject_id), _check_partition(partition)
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             return enrolment.create_subject(writing, partition, subject_id, label, consent, actor)
 
     def record_consent(self, subject_id: str, consent: Consent, actor: Actor, partition: str = "") -> int:
         """Record a further consent; later templates are stored under it.  Returns the revision."""
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             return enrolment.record_consent(writing, partition, check_subject_id(subject_id), consent, actor)
 
     def withdraw_consents(self, subject_id: str, actor: Actor, partition: str = "") -> int:
         """End every consent of a subject now: its templates stop answering at once.  Returns the revision."""
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             return enrolment.withdraw_consents(writing, partition, check_subject_id(subject_id), actor)
 
     def set_hold(self, subject_id: str, *, held: bool, actor: Actor, partition: str = "") -> int:
         """Forbid (or allow again) that anything of a subject is erased.  Returns the revision."""
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             return enrolment.set_hold(writing, partition, check_subject_id(subject_id), held=held, actor=actor)
 
     def add_template(
@@ -203,12 +195,12 @@ class Gallery:
         capture = Capture(float(quality), check_text(device, 128, "a device's name"))
         new = NewTemplate(space_digest, self._realm.vault.rotate(checked)[0], capture)
         limit = self._options.templates_per_subject
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             return enrolment.add_template(writing, partition, check_subject_id(subject_id), new, limit, actor)
 
     def delete_template(self, template_id: int, actor: Actor, partition: str = "") -> int:
         """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_template(writing, partition, template_id, actor)
         self._eraser.complete()
         return revision
@@ -218,14 +210,14 @@ class Gallery:
 
         Raises NotFoundError, ConsentError under a legal hold.  The audit keeps the pseudonymous id.
         """
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
         self._eraser.complete()
         return revision
 
     def drop_partition(self, partition: str, actor: Actor) -> int:
         """Delete everything of a scratch partition; returns the revision."""
-        with self._changing() as writing:
+        with changing(self._realm, self._view) as writing:
             revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
         self._eraser.complete()
         return revision
@@ -259,7 +251,7 @@ class Gallery:
         embedding: (D,) float32 of unit length.  Unknown subjects take the same work as known ones.
         """
         checked = self._check_embedding(embedding, space_digest)
-        self._require_revision(at_least_revision)
+        self._view.require(at_least_revision)
         return self._verifier.similarity(partition, check_subject_id(subject_id), checked, space_digest)
 
     def identify(
@@ -272,7 +264,7 @@ class Gallery:
         checked = self._check_embedding(embedding, space_digest)
         if k < 1:
             raise MessageError(f"{k} subjects asked for: expected 1 or more")
-        self._require_revision(max(at_least_revision, self._committed))
+        self._view.require(at_least_revision)
         return recognition.identify(self._realm, self._view, partition, checked, space_digest, k)
 
     def _check_embedding(self, embedding: Vectors, space_digest: bytes) -> Vectors:
@@ -282,11 +274,6 @@ class Gallery:
         if self._options.spaces is not None and space_digest not in self._options.spaces:
             raise ContractError("the template space is not one that this gallery accepts: use a space of the service")
         return check_vectors(embedding[None], self._options.dimension)
-
-    def _require_revision(self, revision: int) -> None:
-        """Raises OverloadedError if the store itself has not got there yet: a replica of the database is behind."""
-        if self._view.applied_revision < revision and self._view.catch_up() < revision:
-            raise OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
 
     def record_decision(self, record: DecisionRecord) -> int:
         """Audit one decision and move its counters, in one transaction; returns the audit row's number."""
@@ -346,7 +333,15 @@ class Gallery:
 
     def refresh(self, progress: Progress | None = None) -> int:
         """Follow what other processes committed; returns the revision reached.  A replica calls it periodically."""
-        return self._view.catch_up(progress)
+        revision = self._view.catch_up(progress)
+        if self._options.follower:
+            followers.report(self._realm, self._options.follower, revision)
+        return revision
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """Operator's work: erasure receipts, key rotation, purge, export, snapshots."""
+        return Maintenance(self._realm, self._view, self._eraser, self._options.snapshot_path)
 
     @property
     def revision(self) -> int:

@@ -31,6 +31,27 @@ class Roster:
         """An empty roster."""
         self._rows = _allocate(16)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no template is left."""
+        rows = self._rows
+        return not bool((rows.subjects[: rows.used] != _GONE).any())
+
+    def to_bytes(self) -> bytes:
+        """The roster as a snapshot holds it."""
+        rows = self._rows
+        live = rows.subjects[: rows.used] != _GONE
+        columns = (rows.ids, rows.subjects, rows.expires_us)
+        return b"".join(column[: rows.used][live].astype("<i8").tobytes() for column in columns)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Roster":
+        """Undo to_bytes; the bytes were authenticated before."""
+        roster = Roster()
+        ids, subjects, expires_us = np.frombuffer(data, dtype="<i8").astype(np.int64).reshape(3, -1)
+        roster._rows = _Rows(ids.copy(), subjects.copy(), expires_us.copy(), len(ids))
+        return roster
+
     def put(self, template_ids: Sequence[int], subject_keys: Sequence[int], expires_us: Sequence[int]) -> None:
         """Add or replace templates."""
         ids = np.asarray(template_ids, np.int64)

@@ -164,10 +164,9 @@ def read_record(connection: Connection, realm_id: int, vault: Vault, stored: Sto
     count = connection.execute(
         select(func.count()).where(templates.c.realm_id == realm_id, templates.c.subject_key == place.subject_key)
     ).scalar_one()
-    key = vault.open_subject_key(place, stored.key)
     return SubjectRecord(
         subject_id=place.subject_id,
-        label=vault.open_label(key, place, row.sealed_label),
+        label=read_label(connection, realm_id, vault, stored),
         partition=place.partition,
         created_at=from_us(row.created_at_us),
         revision=place.subject_key,
@@ -175,6 +174,17 @@ def read_record(connection: Connection, realm_id: int, vault: Vault, stored: Sto
         consents=tuple(read_consents(connection, realm_id, place.subject_key)),
         held_at=_moment(row.held_at_us),
     )
+
+
+def read_label(connection: Connection, realm_id: int, vault: Vault, stored: StoredSubject) -> str:
+    """The subject's name for people."""
+    place = stored.place
+    sealed = connection.execute(
+        select(subjects.c.sealed_label).where(
+            subjects.c.realm_id == realm_id, subjects.c.subject_key == place.subject_key
+        )
+    ).scalar_one()
+    return vault.open_label(vault.open_subject_key(place, stored.key), place, sealed)
 
 
 def read_consents(connection: Connection, realm_id: int, subject_key: int) -> list[ConsentRecord]:

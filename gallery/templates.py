@@ -1,5 +1,6 @@
 """Templates in the store: the SQL of one write or read, called inside a transaction, and opening what was read."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -139,6 +140,15 @@ def read_records(connection: Connection, realm_id: int, subject: StoredSubject) 
         .order_by(templates.c.template_id)
     )
     return [_record(row, subject.place.subject_id) for row in rows]
+
+
+def read_embeddings(connection: Connection, realm_id: int, vault: Vault, subject: StoredSubject) -> dict[int, str]:
+    """Template id -> base64 of its (D,) little-endian float32, rotated as it is held; for the person's own export."""
+    stored = read_templates(connection, realm_id, templates.c.subject_key == subject.place.subject_key)
+    return {
+        template.place.template_id: base64.b64encode(template.open(vault).astype("<f4").tobytes()).decode()
+        for template in stored
+    }
 
 
 def _record(row: Row[tuple[object, ...]], subject_id: str) -> TemplateRecord:

@@ -8,13 +8,16 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection, select
 
+from duetface.errors import DuetFaceError, OverloadedError
 from gallery.index import GalleryIndex, IndexChange, Vectors
 from gallery.ledger import read_changes
+from gallery.realm import Realm, Writing
 from gallery.records import Change, ChangeKind, SpaceStatistics
 from gallery.roster import Roster
 from gallery.schema import realms, templates
@@ -83,6 +86,28 @@ class View:
         # Replaced as a whole when a space comes or goes: readers iterate over it.
         self._spaces: dict[SpaceKey, Space] = {}
         self.applied_revision = 0
+        self._committed = 0
+
+    def follow_commit(self, revision: int) -> None:
+        """Follow a change of this process that was just committed.
+
+        A failure to follow must not make the caller believe that nothing was written: it is logged, and the next
+        search follows first, or fails.
+        """
+        self._committed = max(self._committed, revision)
+        try:
+            self.catch_up()
+        except (DuetFaceError, MemoryError) as error:
+            logger.error("index is behind the store", extra={"kind": type(error).__name__})
+
+    def require(self, revision: int) -> None:
+        """Follow to a revision, and to what this process committed, before a search.
+
+        Raises OverloadedError if the store itself has not got there yet: a replica of the database is behind.
+        """
+        revision = max(revision, self._committed)
+        if self.applied_revision < revision and self.catch_up() < revision:
+            raise OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Follow the change feed to its end; returns the revision reached.  The first time, load everything."""
@@ -149,7 +174,7 @@ class View:
 
     def _space(self, key: SpaceKey) -> Space:
         if key not in self._spaces:
-            self._spaces = self._spaces | {key: Space(self._factory(self._dimension), Roster())}
+            self._spaces = self._spaces | {key: self.empty_space()}
         return self._spaces[key]
 
     def _drop_all_but(self, touched: set[int], current: dict[int, SpaceKey]) -> None:
@@ -158,6 +183,7 @@ class View:
             if gone:
                 space.roster.remove(sorted(gone))
                 space.index.remove(sorted(gone))
+        self._spaces = {key: space for key, space in self._spaces.items() if not space.roster.empty}
 
     def _forget_partition(self, partition: str) -> None:
         self._spaces = {key: space for key, space in self._spaces.items() if key.partition != partition}
@@ -177,6 +203,21 @@ class View:
                 for subject, similarity in space.rank(rotated, k, now_us).items():
                     best[subject] = max(similarity, best.get(subject, -2.0))
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]
+
+    @contextmanager
+    def standing(self) -> Iterator[tuple[int, dict[SpaceKey, Space]]]:
+        """The revision followed to, and all spaces, while nothing is followed."""
+        with self._following:
+            yield self.applied_revision, self._spaces
+
+    def empty_space(self) -> Space:
+        """A space to be filled and adopted."""
+        return Space(self._factory(self._dimension), Roster())
+
+    def adopt(self, revision: int, spaces: dict[SpaceKey, Space]) -> None:
+        """Begin with spaces that have followed to a revision, instead of loading them from the store."""
+        with self._following:
+            self._spaces, self.applied_revision = spaces, revision
 
     def compact(self) -> None:
         """Let every index finish its removals; searches go on meanwhile."""
@@ -210,3 +251,11 @@ class View:
 def _key(template: StoredTemplate) -> SpaceKey:
     place = template.place
     return SpaceKey(place.partition, place.space_digest, place.rotation_version)
+
+
+@contextmanager
+def changing(realm: Realm, view: View) -> Iterator[Writing]:
+    """One change: commit at the end of the block, then let the indexes follow."""
+    with realm.writing() as writing:
+        yield writing
+    view.follow_commit(writing.ledger.revision)

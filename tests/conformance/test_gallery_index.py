@@ -15,6 +15,7 @@ from gallery.brute_force import BruteForceIndex
 from gallery.faiss_exact import FaissExactIndex
 from gallery.faiss_rabitq import FaissRabitqIndex
 from gallery.index import GalleryIndex, IndexChange
+from tests.servers import pgvector_index
 from tests.unit.gallery.world import person
 
 DIMENSION = 64
@@ -42,6 +43,7 @@ KINDS = [
     Kind("faiss-exact-small-chunks", lambda: FaissExactIndex(DIMENSION, chunk_rows=4)),
     Kind("faiss-rabitq", lambda: FaissRabitqIndex(DIMENSION), 5e-5),
     Kind("faiss-rabitq-small-segments", lambda: FaissRabitqIndex(DIMENSION, threads=2, segment_rows=8), 5e-5),
+    Kind("pgvector", lambda: pgvector_index(DIMENSION)),
 ]
 every_index = pytest.mark.parametrize("kind", KINDS, ids=str)
 

@@ -107,7 +107,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path):
     """It must be taken as leaked; refusing makes it be noticed."""
     create_key_files(tmp_path)
     (tmp_path / "realm.key").chmod(0o640)
-    with pytest.raises(ConfigError, match="mode 0640.*chmod 0600"):
+    with pytest.raises(ConfigError, match=r"mode 0640.*chmod 0600"):
         read_key_files(tmp_path)
 
 

@@ -1,0 +1,216 @@
+"""Erasure is proven on bytes: in files, log and memory, by the same search that found them before."""
+
+import base64
+import contextlib
+import json
+import random
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from duetface.errors import GalleryError, NotFoundError
+from gallery.erasure import FORMS, forms_of
+from gallery.fingerprints import Fingerprints
+from gallery.gallery import Gallery, GalleryOptions
+from gallery.keys import HeldKeys
+from gallery.receipt import Receipt
+from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, World, consent, person
+
+
+def values_of(world: World, subject_id: str) -> list[bytes]:
+    """Everything sealed that the file holds of a subject, read behind the gallery's back."""
+    (key,) = world.sqlite(f"SELECT subject_key FROM subjects WHERE subject_id = '{subject_id}'")[0]
+    found = []
+    for table, column in (("templates", "ciphertext"), ("subject_keys", "sealed_key"), ("subjects", "sealed_label")):
+        found += [row[0] for row in world.sqlite(f"SELECT {column} FROM {table} WHERE subject_key = {key}")]
+    return found
+
+
+def traces(world: World, values: list[bytes]) -> int:
+    """Windows of these values in the database file and its log, counted plainly."""
+    content = b"".join(path.read_bytes() for path in world.folder.glob("gallery.db*"))
+    return sum(content.count(value[start : start + 16]) for value in values for start in (0, len(value) - 16))
+
+
+def test_bytes_of_an_erased_subject_are_gone_from_every_file(world):
+    """Ciphertext, sealed key and sealed label: found before, so that the search is known to see; not after."""
+    world.enrol("alice", 1, captures=2)
+    world.enrol("bob", 2)
+    alice, bob = values_of(world, "alice"), values_of(world, "bob")
+    assert len(alice) == 4
+    assert traces(world, alice) >= 8
+    world.gallery.delete_subject("alice", OPERATOR)
+    assert traces(world, alice) == 0
+    assert traces(world, bob) >= 6
+
+
+def test_bytes_of_a_deleted_template_and_of_a_dropped_partition_are_gone(world):
+    """Every way of deleting ends the same."""
+    added = world.enrol("alice", 1, captures=2)
+    world.enrol("x", 3, captures=2, partition="scratch")
+    scratch = values_of(world, "x")
+    (gone,) = world.sqlite(f"SELECT ciphertext FROM templates WHERE template_id = {added[0].template_id}")[0]
+    assert traces(world, [gone]) and traces(world, scratch)
+    world.gallery.delete_template(added[0].template_id, OPERATOR)
+    world.gallery.drop_partition("scratch", OPERATOR)
+    assert traces(world, [gone, *scratch]) == 0
+
+
+def test_pages_that_were_balanced_keep_no_stale_copy(world):
+    """SQLite moves rows between pages and leaves copies behind; seen in 1 of 200 deletions before the search."""
+    chance, live, erased = random.Random(2), [], []
+    for number in range(60):
+        name = f"s{number}"
+        world.gallery.create_subject(name, "label " * chance.randint(1, 30), consent(world.clock), OPERATOR)
+        live.append(name)
+        world.add(chance.choice(live), number, number)
+        if chance.random() < 0.4:
+            victim = live.pop(chance.randrange(len(live)))
+            erased += values_of(world, victim)
+            world.gallery.delete_subject(victim, OPERATOR)
+    assert len(erased) > 40
+    assert traces(world, erased) == 0
+
+
+def test_the_index_holds_nothing_of_an_erased_subject(world):
+    """Memory too: no row, no room behind the rows."""
+    world.enrol("alice", 1)
+    rotated = world.gallery._realm.vault.rotate(person(1)[None])[0]
+    forms = Fingerprints.of(bytes(16), forms_of(rotated))
+    held = [content for _, content in world.gallery._view.contents()]
+    assert sum(forms.found_in(content) for content in held) > 0
+    world.gallery.delete_subject("alice", OPERATOR)
+    assert sum(forms.found_in(content) for _, content in world.gallery._view.contents()) == 0
+
+
+def test_a_receipt_is_signed_and_proves_again_at_any_time(world, tmp_path):
+    """What a privacy officer keeps: whose, when, how much, and a search that can be repeated on any file."""
+    world.enrol("alice", 1, captures=2)
+    (tmp_path / "backup").mkdir()
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "backup" / "old.db")) as copy,
+        contextlib.closing(sqlite3.connect(world.path)) as source,
+    ):
+        source.backup(copy)
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    receipt = Receipt.from_json(world.gallery.maintenance.erasure_receipt(revision).to_json())
+    receipt.verify()
+    assert (receipt.subject_id, receipt.templates, receipt.revision) == ("alice", 2, revision)
+    searched = world.gallery.maintenance.prove_erased(receipt)
+    assert str(world.path) in searched
+    with pytest.raises(GalleryError, match=r"remain in .*old\.db"):
+        world.gallery.maintenance.prove_erased(receipt, [tmp_path / "backup" / "old.db"])
+
+
+def test_the_same_search_finds_every_form_before_the_erasure(world, tmp_path):
+    """A proof by a search that could not have found anything would be empty."""
+    world.enrol("alice", 1)
+    values = values_of(world, "alice")
+    rotated = world.gallery._realm.vault.rotate(person(1)[None])[0]
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    receipt = world.gallery.maintenance.erasure_receipt(revision)
+    forms = dict(zip(FORMS, [values[0], *forms_of(rotated), *values[1:]], strict=True))
+    for name, value in forms.items():
+        dump = tmp_path / name.replace(" ", "-")
+        dump.write_bytes(b"core dump" + value + b"end")
+        with pytest.raises(GalleryError, match="erased bytes remain"):
+            world.gallery.maintenance.prove_erased(receipt, [dump])
+
+
+def test_a_receipt_tells_nothing_of_what_was_erased(world):
+    """Whoever finds it has a name and numbers; its fingerprints are sealed."""
+    world.enrol("alice", 1)
+    values = values_of(world, "alice")
+    receipt = world.gallery.maintenance.erasure_receipt(world.gallery.delete_subject("alice", OPERATOR))
+    text = receipt.to_json()
+    assert "label of" not in text
+    rotated = world.gallery._realm.vault.rotate(person(1)[None])[0]
+    sealed = base64.b64decode(receipt.sealed_fingerprints)
+    assert Fingerprints.of(bytes(16), [*values, *forms_of(rotated)]).found_in(sealed) == 0
+
+
+def test_a_changed_or_foreign_receipt_is_refused(world, tmp_path):
+    """A receipt for somebody else, or for another day, is forged."""
+    world.enrol("alice", 1)
+    receipt = world.gallery.maintenance.erasure_receipt(world.gallery.delete_subject("alice", OPERATOR))
+    for changed in (
+        replace(receipt, subject_id="bob"),
+        replace(receipt, templates=9),
+        replace(receipt, signature=""),
+        replace(receipt, public_key="AAAA"),
+    ):
+        with pytest.raises(GalleryError, match="signature does not verify"):
+            world.gallery.maintenance.prove_erased(changed)
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other", keys=HeldKeys({1: b"R" * 32}, {1: b"S" * 32}))
+    with pytest.raises(GalleryError, match="not of this realm"):
+        other.gallery.maintenance.prove_erased(receipt)
+    other.gallery.close()
+    with pytest.raises(GalleryError, match="no erasure receipt"):
+        Receipt.from_json("{}")
+    with pytest.raises(GalleryError, match="format 9"):
+        Receipt.from_json(json.dumps({**json.loads(receipt.to_json()), "format": 9}))
+
+
+def test_only_an_erasure_has_a_receipt(world):
+    """Asked for another change's revision."""
+    world.enrol("alice", 1)
+    with pytest.raises(NotFoundError, match="revision 1 is no erasure"):
+        world.gallery.maintenance.erasure_receipt(1)
+
+
+def test_a_copy_beside_the_database_must_go_before_the_receipt(world):
+    """The copy made before a migration holds everybody; the receipt does not pretend it does not."""
+    world.enrol("alice", 1)
+    copy = world.path.with_name("gallery.db.schema-0001.bak")
+    world.gallery._realm.store.settle()
+    copy.write_bytes(world.path.read_bytes())
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    with pytest.raises(GalleryError, match=r"schema-0001\.bak: delete these copies"):
+        world.gallery.maintenance.erasure_receipt(revision)
+    copy.unlink()
+    assert world.gallery.maintenance.erasure_receipt(revision).subject_id == "alice"
+
+
+def test_a_receipt_waits_for_replicas_that_are_alive(tmp_path):
+    """A replica that has not followed still holds the vector in memory; a stopped one holds nothing."""
+    world = World(tmp_path)
+    world.enrol("alice", 1)
+    replica = Gallery.open(world.url, "hq", KEYS, world.clock, GalleryOptions(follower="replica-2"))
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    with pytest.raises(GalleryError, match=f"replicas replica-2 have not followed to revision {revision}"):
+        world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
+    replica.refresh()
+    assert world.gallery.maintenance.erasure_receipt(revision, timeout_s=0).followers == ["replica-2"]
+    world.enrol("bob", 2)
+    revision = world.gallery.delete_subject("bob", OPERATOR)
+    replica.close()
+    assert world.gallery.maintenance.erasure_receipt(revision, timeout_s=0).followers == []
+    world.gallery.close()
+
+
+def test_an_erasure_that_was_interrupted_is_finished_at_the_next_start(world, monkeypatch):
+    """Killed between the commit and the rewriting: the pending row makes the next start go on."""
+    world.enrol("alice", 1)
+    values = values_of(world, "alice")
+    monkeypatch.setattr("gallery.erasure.Eraser.complete", lambda _: None)
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    assert traces(world, values)
+    monkeypatch.undo()
+    world.reopen()
+    assert traces(world, values) == 0
+    assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
+
+
+def test_a_long_reader_delays_the_receipt_and_not_the_deletion(world):
+    """Its old state of the pages lives in the log until it ends; nothing is claimed before."""
+    world.enrol("alice", 1)
+    with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM templates").fetchone()
+        revision = world.gallery.delete_subject("alice", OPERATOR)
+        assert world.gallery.verify_similarity("alice", person(1), SPACE) is None
+        with pytest.raises(GalleryError, match="long reader"):
+            world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
+    assert world.gallery.maintenance.erasure_receipt(revision, timeout_s=0).subject_id == "alice"

@@ -1,0 +1,280 @@
+import json
+import os
+from datetime import timedelta
+
+import pytest
+
+from duetface.errors import ConfigError, GalleryError
+from gallery.gallery import Gallery, GalleryOptions
+from gallery.keys import HeldKeys
+from gallery.purging import PurgePolicy
+from gallery.records import ChangeKind
+from gallery.rekeying import Outdated
+from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, World, consent, person
+
+BOTH = HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32, 2: b"S" * 32})
+NEW = HeldKeys({2: b"R" * 32}, {2: b"S" * 32})
+
+
+def answers(gallery: Gallery) -> dict[str, float]:
+    """Who is found for three people, and how alike."""
+    found = [gallery.identify(person(number, 5), SPACE)[0] for number in (1, 2, 3)]
+    return {match.subject_id: match.cosine_similarity for match in found}
+
+
+def three_people(world: World) -> None:
+    """Alice, bob and carl with two captures each."""
+    for number, name in enumerate(("alice", "bob", "carl"), start=1):
+        world.enrol(name, number, captures=2)
+
+
+def test_rotating_keys_changes_every_secret_and_no_answer(world):
+    """Realm key, subject keys and rotation are new; nobody had to come back for a picture; old files may go."""
+    three_people(world)
+    before, old = answers(world.gallery), world.sqlite("SELECT sealed_key FROM subject_keys")
+    gallery = world.reopen(BOTH)
+    assert gallery.maintenance.outdated() == Outdated(3, 6)
+    assert gallery.maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
+    assert answers(gallery) == pytest.approx(before)
+    assert gallery.subject("alice").label == "label of alice"
+    gallery = world.reopen(NEW)
+    assert answers(gallery) == pytest.approx(before)
+    content = world.path.read_bytes()
+    assert not [key for (key,) in old if key[16:32] in content]
+    with pytest.raises(GalleryError, match="whose key file is missing"):
+        world.reopen(KEYS)
+
+
+def test_rotating_keys_may_be_stopped_and_gone_on_with(world):
+    """In between, some are under the old secrets and some under the new: all are found, and enrolment goes on."""
+    three_people(world)
+    before = answers(world.gallery)
+    gallery = world.reopen(BOTH)
+    done: list[int] = []
+    left = gallery.maintenance.rotate_keys(OPERATOR, progress=done.append, stop=lambda: len(done) == 1)
+    assert left == Outdated(2, 4)
+    assert answers(gallery) == pytest.approx(before)
+    assert gallery.verify_similarity("alice", person(1), SPACE) > 0.99
+    assert gallery.verify_similarity("carl", person(3), SPACE) > 0.99
+    world.add("carl", 3, 7)
+    gallery = world.reopen(BOTH)
+    assert answers(gallery)["alice"] == pytest.approx(before["alice"])
+    assert gallery.maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
+    assert [space.rotation_version for space in gallery.statistics().spaces] == [2]
+    assert world.reopen(NEW).statistics().templates == 7
+
+
+def test_a_killed_rotation_leaves_every_subject_whole(world, monkeypatch):
+    """One subject is one transaction."""
+    three_people(world)
+    before = answers(world.gallery)
+    gallery = world.reopen(BOTH)
+    seals = iter(range(100))
+    seal_label = gallery._realm.vault.seal_label
+
+    def fail_at_the_second(*arguments):
+        if next(seals) == 1:
+            raise KeyboardInterrupt
+        return seal_label(*arguments)
+
+    monkeypatch.setattr(gallery._realm.vault, "seal_label", fail_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        gallery.maintenance.rotate_keys(OPERATOR)
+    gallery = world.reopen(BOTH)
+    assert answers(gallery) == pytest.approx(before)
+    assert gallery.maintenance.outdated() == Outdated(2, 4)
+
+
+def test_a_replica_follows_a_rotation(world):
+    """It has both key files while the rotation runs."""
+    three_people(world)
+    before = answers(world.gallery)
+    gallery = world.reopen(BOTH)
+    with Gallery.open(world.url, "hq", BOTH, world.clock) as replica:
+        gallery.maintenance.rotate_keys(OPERATOR)
+        replica.refresh()
+        assert answers(replica) == pytest.approx(before)
+        assert [space.rotation_version for space in replica.statistics().spaces] == [2]
+
+
+def test_every_reissued_template_is_in_the_feed_and_every_rekeyed_subject_in_the_audit(world):
+    """Somebody answers for a rotation, as for any change."""
+    three_people(world)
+    first = world.gallery.revision
+    gallery = world.reopen(BOTH)
+    gallery.maintenance.rotate_keys(OPERATOR)
+    assert [change.kind for change in gallery.changes(first)] == [ChangeKind.TEMPLATE_REISSUED] * 6
+    assert [row.action for row in gallery.audit(first)].count("subject_rekeyed") == 3
+    assert gallery.verify_audit() == first + 9
+
+
+def test_a_stolen_old_database_does_not_open_with_the_new_keys_alone(world, tmp_path):
+    """Revocation: what was copied before the rotation is worth nothing without the old keys."""
+    three_people(world)
+    world.gallery._realm.store.settle()
+    (tmp_path / "stolen.db").write_bytes(world.path.read_bytes())
+    with pytest.raises((GalleryError, ConfigError), match="key"):
+        Gallery.open(str(tmp_path / "stolen.db"), "hq", NEW, world.clock)
+
+
+def test_a_purge_tells_first_and_then_erases_the_same(world):
+    """`--dry-run` is a promise: ended consents, templates over age; never somebody under a legal hold."""
+    world.gallery.create_subject("ended", "", consent(world.clock, days=1), OPERATOR)
+    world.add("ended", 1, 0)
+    world.gallery.create_subject("held", "", consent(world.clock, days=1), OPERATOR)
+    world.gallery.set_hold("held", held=True, actor=OPERATOR)
+    old = world.enrol("old", 2)[0]
+    world.clock.move(days=10)
+    world.add("old", 2, 1)
+    policy = PurgePolicy(template_max_age=timedelta(days=5))
+    due = world.gallery.maintenance.purge(policy, OPERATOR, dry_run=True)
+    assert (due.subjects, due.templates, due.held) == (("ended",), (old.template_id,), ("held",))
+    assert world.gallery.size == 3
+    assert world.gallery.maintenance.purge(policy, OPERATOR, dry_run=False) == due
+    assert [record.subject_id for record in world.gallery.list_subjects()] == ["held", "old"]
+    assert len(world.gallery.list_templates("old")) == 1
+    assert world.gallery.maintenance.purge(policy, OPERATOR, dry_run=True).subjects == ()
+
+
+def test_templates_under_an_ended_consent_go_when_a_newer_one_keeps_the_subject(world):
+    """Each template lives by the consent it was made under."""
+    world.gallery.create_subject("alice", "", consent(world.clock, days=1), OPERATOR)
+    first = world.add("alice", 1, 0)
+    world.clock.move(hours=1)
+    world.gallery.record_consent("alice", consent(world.clock), OPERATOR)
+    world.add("alice", 1, 1)
+    world.clock.move(days=2)
+    report = world.gallery.maintenance.purge(PurgePolicy(), OPERATOR, dry_run=False)
+    assert (report.subjects, report.templates) == ((), (first.template_id,))
+    assert world.gallery.verify_similarity("alice", person(1, 1), SPACE) > 0.99
+
+
+def test_a_person_gets_everything_held_about_them(world):
+    """Record, consents, templates as held, and what was done; and the export itself is on record."""
+    added = world.enrol("alice", 1)[0]
+    export = world.gallery.maintenance.export("alice", OPERATOR)
+    text = json.dumps(export, default=str)
+    assert "label of alice" in text and "door access" in text and "subject_exported" in text
+    assert list(export["embeddings"]) == [added.template_id]
+    assert world.gallery.audit()[-1].action == "subject_exported"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A gallery of three people that writes snapshots."""
+    world = World(tmp_path, options=GalleryOptions(snapshot_path=tmp_path / "gallery.snapshot"))
+    three_people(world)
+    yield world
+    world.gallery.close()
+
+
+def loads(world: World) -> list[int]:
+    """Open anew; returns how many templates were read from the store, page by page."""
+    pages: list[int] = []
+    world.gallery.close()
+    world.gallery = Gallery.open(world.url, "hq", world.keys, world.clock, world.options, pages.append)
+    return pages
+
+
+def test_a_start_from_a_snapshot_answers_as_one_from_the_store(kept):
+    """Only what changed since is read from the store, removals included."""
+    before = answers(kept.gallery)
+    revision = kept.gallery.maintenance.write_snapshot()
+    assert revision == kept.gallery.revision
+    assert loads(kept) == []
+    assert answers(kept.gallery) == before
+    kept.enrol("dora", 4)
+    kept.gallery.withdraw_consents("bob", OPERATOR)
+    kept.clock.move(seconds=1)
+    assert loads(kept) == []
+    found = {match.subject_id for match in kept.gallery.identify(person(4), SPACE, k=9)}
+    assert found == {"alice", "carl", "dora"}
+
+
+def test_a_snapshot_is_sealed_and_private(kept):
+    """It is the templates: neither a vector nor an id in it is readable."""
+    kept.gallery.maintenance.write_snapshot()
+    path = kept.options.snapshot_path
+    content = path.read_bytes()
+    rotated = kept.gallery._realm.vault.rotate(person(1)[None])[0]
+    assert rotated.tobytes()[:16] not in content
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize("position", [3, 12, 60, -200, -1])
+def test_a_snapshot_with_one_flipped_bit_is_refused_and_rebuilt(kept, caplog, position):
+    """Before FAISS or NumPy sees a byte of it; the start only takes longer."""
+    before = answers(kept.gallery)
+    kept.gallery.maintenance.write_snapshot()
+    content = bytearray(kept.options.snapshot_path.read_bytes())
+    content[position] ^= 1
+    kept.options.snapshot_path.write_bytes(content)
+    assert loads(kept) == [6]
+    assert answers(kept.gallery) == before
+    assert "snapshot refused" in caplog.text
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 3000, -1])
+def test_a_snapshot_cut_short_is_refused_and_rebuilt(kept, caplog, length):
+    """A disk that was full, a copy that broke off."""
+    kept.gallery.maintenance.write_snapshot()
+    content = kept.options.snapshot_path.read_bytes()
+    kept.options.snapshot_path.write_bytes(content[:length])
+    assert loads(kept) == [6]
+    assert "snapshot refused" in caplog.text
+
+
+def test_a_snapshot_of_another_history_is_refused(kept, caplog, tmp_path):
+    """A database restored from a copy went another way: the same revision numbers mean other people."""
+    kept.gallery._realm.store.settle()
+    copy = kept.path.read_bytes()
+    kept.enrol("dora", 4)
+    kept.gallery.maintenance.write_snapshot()
+    kept.gallery.close()
+    kept.path.write_bytes(copy)
+    assert loads(kept) == [6]
+    kept.enrol("emil", 5)
+    assert loads(kept) == [7]
+    assert ["another history" in record.why for record in caplog.records] == [True, True]
+    assert kept.gallery.identify(person(4), SPACE)[0].cosine_similarity < 0.5
+
+
+def test_a_snapshot_of_another_realm_or_key_is_refused(kept, caplog):
+    """Put there by mistake, or by somebody."""
+    kept.gallery.maintenance.write_snapshot()
+    keys = HeldKeys({1: b"R" * 32}, {1: b"S" * 32})
+    with Gallery.create(kept.url, "lab", keys, kept.clock, kept.options) as lab:
+        assert lab.identify(person(1), SPACE) == []
+    assert "snapshot refused" in caplog.text
+
+
+def test_an_erasure_takes_the_snapshot_along(kept):
+    """It holds the erased vector, and sealed bytes cannot be searched."""
+    kept.gallery.maintenance.write_snapshot()
+    kept.gallery.delete_subject("alice", OPERATOR)
+    assert not kept.options.snapshot_path.exists()
+    kept.gallery.maintenance.write_snapshot()
+    loads(kept)
+    assert {match.subject_id for match in kept.gallery.identify(person(1), SPACE, k=9)} == {"bob", "carl"}
+
+
+def test_a_snapshot_that_cannot_be_written_is_said(kept, monkeypatch):
+    """The gallery works without it; the old one stays."""
+    kept.gallery.maintenance.write_snapshot()
+    content = kept.options.snapshot_path.read_bytes()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GalleryError, match=r"gallery\.snapshot cannot be written: No space left"):
+        kept.gallery.maintenance.write_snapshot()
+    monkeypatch.undo()
+    assert kept.options.snapshot_path.read_bytes() == content
+
+
+def test_without_a_path_there_is_no_snapshot(world):
+    """Said, instead of a file in the working folder."""
+    with pytest.raises(GalleryError, match="no snapshot path"):
+        world.gallery.maintenance.write_snapshot()
