@@ -141,6 +141,8 @@ def probe_from_bytes(data: bytes, splits: Mapping[bytes, SplitSpec]) -> Received
     served = [face for face in message.faces if face.split_digest in splits]
     if not served:
         raise ContractError("no split of the probe is served here: update the agent, or ask for the served splits")
+    if not message.HasField("quality"):
+        raise MessageError("the probe has no quality: measure it on the device")
     split = splits[served[0].split_digest]
     return ReceivedProbe(
         face=face_from_message(served[0], split),

@@ -177,6 +177,10 @@ def _five_faces(probe: face_pb2.Probe) -> None:
         probe.faces.add(split_digest=bytes([number]) * 32)
 
 
+def _no_quality(probe: face_pb2.Probe) -> None:
+    probe.ClearField("quality")
+
+
 def _nan_quality(probe: face_pb2.Probe) -> None:
     probe.quality.unified = math.nan
 
@@ -194,7 +198,7 @@ def _nine_checks(probe: face_pb2.Probe) -> None:
     "broken",
     [
         _truncate_stored, _truncate_deflated, _bomb, _no_deflate, _drop_plane, _twice_the_same_plane, _unknown_plane,
-        _short_digest, _no_face, _five_faces, _nan_quality, _quality_over_one, _nine_checks,
+        _short_digest, _no_face, _five_faces, _no_quality, _nan_quality, _quality_over_one, _nine_checks,
     ],
 )  # fmt: skip
 def test_a_signed_but_malformed_face(site: Site, alice: Caller, broken: Break) -> None:
