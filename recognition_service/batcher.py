@@ -30,14 +30,10 @@ class FaceEmbedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """One face in the queue.  deadline_s: monotonic seconds after which nobody waits for it."""
+    """One face in the queue.  embedding: done early if nobody waits for it any more."""
 
     face: ProtectedFace
-    deadline_s: float
     embedding: asyncio.Future[Embedding]
-
-    def is_wanted(self, now_s: float) -> bool:
-        return not self.embedding.done() and now_s < self.deadline_s
 
 
 class Batcher:
@@ -94,13 +90,18 @@ class Batcher:
             raise OverloadedError(
                 f"{len(self._queue)} faces wait for the server network: try again later", self._retry_after_s()
             )
-        place = _Place(face, deadline_s, asyncio.get_running_loop().create_future())
+        place = _Place(face, asyncio.get_running_loop().create_future())
         self._queue.append(place)
         self._changed.set()
         try:
-            return await place.embedding
+            async with asyncio.timeout(deadline_s - self._clock_s()):
+                return await place.embedding
+        except TimeoutError as error:
+            raise OverloadedError(
+                "the deadline passed before the network ran: allow more time", self._retry_after_s()
+            ) from error
         finally:
-            if place in self._queue:  # the caller was cancelled before its turn
+            if place in self._queue:  # the caller left, or its deadline passed, before its turn
                 self._queue.remove(place)
 
     @property
@@ -125,12 +126,8 @@ class Batcher:
         batch: list[_Place] = []
         while self._queue and len(batch) < self._batch_max:
             place = self._queue.popleft()
-            if place.is_wanted(self._clock_s()):
+            if not place.embedding.done():
                 batch.append(place)
-            elif not place.embedding.done():
-                place.embedding.set_exception(
-                    OverloadedError("the deadline passed in the queue: allow more time", self._retry_after_s())
-                )
         return batch
 
     async def _wait_for_company(self) -> None:
