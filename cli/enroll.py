@@ -81,7 +81,7 @@ def enroll(
                 results = _with_camera(client, given, str(subject), label, camera, count)
             else:
                 results = _with_pictures(client, given, people, label, resume=from_dir is not None)
-    raise typer.Exit(_tell(results, as_json))
+    raise typer.Exit(_tell(results, as_json, dry_run))
 
 
 def _people(
@@ -169,7 +169,7 @@ def _lines(one: "Enrolled") -> "Iterable[str]":
         )
 
 
-def _tell(results: "list[Enrolled]", as_json: bool) -> ExitCode:
+def _tell(results: "list[Enrolled]", as_json: bool, dry_run: bool) -> ExitCode:
     from edge_agent.enrolment import subjects_without_template, summary
 
     without = subjects_without_template(results)
@@ -177,7 +177,10 @@ def _tell(results: "list[Enrolled]", as_json: bool) -> ExitCode:
         output.result_json({**summary(results), "subjects_without_usable_picture": without})
     else:
         counts = summary(results)
-        output.result(f"enrolled {counts['enrolled']}, skipped {counts['skipped']}, refused {counts['refused']}")
+        if dry_run:
+            output.result(f"{counts['usable']} usable, {counts['refused']} refused; nothing was sent")
+        else:
+            output.result(f"enrolled {counts['enrolled']}, skipped {counts['skipped']}, refused {counts['refused']}")
         for subject in without:
             output.note(f"{subject}: no usable picture")
     return ExitCode.RETRY if without else ExitCode.DONE

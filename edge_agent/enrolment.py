@@ -182,6 +182,7 @@ def summary(results: list[Enrolled]) -> dict[str, object]:
         "enrolled": sum(bool(one.template_id) and not one.skipped for one in results),
         "skipped": sum(one.skipped for one in results),
         "refused": sum(bool(one.refusal) for one in results),
+        "usable": sum(not one.refusal for one in results),
         "results": [asdict(one) for one in results],
     }
 

@@ -1,13 +1,12 @@
 """What the documentation says is what the code does."""
 
 import ast
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.fill import filled
 from cli.reference import command_names, examples, reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,26 +79,20 @@ def test_the_way_of_a_face_is_told_in_the_order_in_which_it_is_gone(heading: str
     assert len(told) >= 6
 
 
-def figures(value: object, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a result file with its dotted name."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from figures(inner, f"{prefix}{key}.")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield prefix.rstrip("."), float(value)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_measured_numbers_are_those_of_the_result_files(page: Path) -> None:
+    """A number behind which `<!-- RESULT file:key -->` stands is the measured one, as printed: `make docs` fills it."""
+    text = page.read_text(encoding="utf-8")
+    assert text == filled(text)
 
 
-def test_measured_numbers_in_the_docs_are_those_of_the_result_files() -> None:
-    """`<!-- RESULT file:key -->` behind a number names where it was measured; both must agree as printed."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for number, name, key in re.findall(r"([\d.,]+)[^<\d]{0,12}<!-- RESULT (\S+):(\S+) -->", text):
-            result = ROOT / "benchmarks" / "results" / name
-            measured = dict(figures(json.loads(result.read_text(encoding="utf-8"))))[key]
-            decimals = len(number.partition(".")[2])
-            assert f"{measured:,.{decimals}f}" in (number, f"{float(number.replace(',', '')):,.{decimals}f}"), (
-                f"{page.name}: {number} is {measured} in {name}: {key}"
-            )
+def test_a_number_is_filled_with_the_decimals_that_it_has(tmp_path: Path) -> None:
+    """The author says how much of a number is worth saying."""
+    (tmp_path / "r.json").write_text('{"a": {"b_0.5": 1234.567}, "l": [0.123]}')
+    text = "9.9 ms <!-- RESULT r.json:a.b_0/5 --> and 7 % <!-- RESULT r.json:l.0 % -->"
+    assert filled(text, tmp_path) == ("1,234.6 ms <!-- RESULT r.json:a.b_0/5 --> and 12 % <!-- RESULT r.json:l.0 % -->")
+    with pytest.raises(KeyError):
+        filled("1 <!-- RESULT r.json:nothing -->", tmp_path)
 
 
 def test_the_readme_shows_both_commands_on_its_first_screen() -> None:
