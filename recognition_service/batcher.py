@@ -144,11 +144,12 @@ class Batcher:
         faces = [place.face for place in batch]
         try:
             embeddings = await asyncio.get_running_loop().run_in_executor(self._thread, self._embedder.embed, faces)
+            embedded = list(zip(batch, embeddings, strict=True))
         except Exception as error:  # noqa: BLE001  # it belongs to those who wait; the worker must live on
             await self._blame(batch, error)
             return
         self._batch_seconds += 0.1 * (self._clock_s() - started_s - self._batch_seconds)
-        for place, embedding in zip(batch, embeddings, strict=True):
+        for place, embedding in embedded:
             if not place.embedding.done():
                 place.embedding.set_result(embedding)
 
