@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+import cv2
+
 from duetface.errors import DeviceError
 from duetface.identity import ClientIdentity
 from duetface.types import Outcome, Probe
@@ -262,6 +264,7 @@ def run_agent(
     environment: what the commands of decisions inherit.  on_ready: gets the agent, to stop it on a signal.
     Raises DuetFaceError for whatever the command line has to tell in one line.
     """
+    cv2.setNumThreads(1)  # as LiteRT and ONNX Runtime: the device's other cores are for others
     with ExitStack() as stack:
         shown = stack.enter_context(status or StatusLine())
         identity = ClientIdentity.load(config.identity_folder)
@@ -276,7 +279,7 @@ def run_agent(
         stream = DecisionStream(config.address, identity, protector.split_digests, config.subject_id, config.purpose)
         stack.callback(stream.close)
         stream.start()
-        agent = Agent(config, feed, protector, stream, lines or JsonLines(), shown, hooks, previews)
+        agent = Agent(config, feed, protector, stream, lines or JsonLines(around=shown.aside), shown, hooks, previews)
         on_ready(agent)
         return agent.run()
 

@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
+from rich.live import Live
+from rich.text import Text
 
 from duetface.types import LivenessLevel, Outcome
 from edge_agent.quality import RetryReason
@@ -25,10 +26,16 @@ def utc_now() -> datetime:
 class JsonLines:
     """Writes decisions to a text stream, one JSON object a line, each flushed."""
 
-    def __init__(self, output: TextIO | None = None, now: Callable[[], datetime] = utc_now) -> None:
-        """output: standard output if None."""
+    def __init__(
+        self,
+        output: TextIO | None = None,
+        now: Callable[[], datetime] = utc_now,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """output: standard output if None.  around: entered while a line is written, see StatusLine.aside."""
         self._output = output or sys.stdout
         self._now = now
+        self._around = around
 
     def decided(self, event: Decided, frame: Frame, timings_ms: Mapping[str, float]) -> None:
         """Write a decision of the service.
@@ -71,8 +78,9 @@ class JsonLines:
 
     def _write(self, fields: dict[str, Any]) -> None:
         line = {"at": self._now().isoformat(timespec="milliseconds"), **fields}
-        self._output.write(json.dumps(line) + "\n")
-        self._output.flush()
+        with self._around():
+            self._output.write(json.dumps(line) + "\n")
+            self._output.flush()
 
 
 class StatusLine:
@@ -81,27 +89,43 @@ class StatusLine:
     def __init__(self, console: Console | None = None) -> None:
         """console: on standard error if None."""
         self._console = console or Console(stderr=True)
-        self._status: Status | None = None
+        self._live: Live | None = None
         self._said = ""
 
     def __enter__(self) -> "StatusLine":
         """Begin to show the line."""
         if self._console.is_terminal:
-            self._status = self._console.status("starting")
-            self._status.start()
+            # Not redirected: rich would send the decisions of standard output to its own console.
+            self._live = Live(
+                console=self._console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the line away."""
-        if self._status is not None:
-            self._status.stop()
+        if self._live is not None:
+            self._live.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the line away while something else is written to the same terminal."""
+        if self._live is None:
+            yield
+            return
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
 
     def update(self, *parts: str) -> None:
         """Show the parts that are not empty."""
-        if self._status is not None:
-            self._status.update(escape("  ·  ".join(part for part in parts if part)))
+        if self._live is not None:
+            text = Text("  ·  ".join(part for part in parts if part), overflow="ellipsis", no_wrap=True)
+            self._live.update(text, refresh=True)
 
     def note(self, line: str) -> None:
         """Say something that stays, once for as long as it is the same."""

@@ -1,6 +1,7 @@
 """What people see must say what is wrong, and must not leave pictures lying about."""
 
 import io
+import json
 import stat
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from duetface.errors import ConfigError
 from duetface.manifest import ModelCatalogue
 from duetface.types import Outcome
 from edge_agent.pipeline import Protector
-from edge_agent.preview import WIDEST_PX, PreviewFile, draw
-from edge_agent.report import StatusLine
-from edge_agent.sources import read_picture
+from edge_agent.preview import WIDEST_PX, PreviewFile, Window, draw
+from edge_agent.quality import RetryReason
+from edge_agent.report import JsonLines, StatusLine
+from edge_agent.sources import Frame, read_picture
 from edge_agent.way_of_a_face import draw_way_of_a_face, stays_and_goes
 
 
@@ -74,6 +76,26 @@ def test_without_a_terminal_there_is_no_status_line_but_there_are_notes() -> Non
         status.note("off-line, no decisions: [red]no service[/red] answers")
         status.note("off-line, no decisions: [red]no service[/red] answers")
     assert output.getvalue() == "off-line, no decisions: [red]no service[/red] answers\n"
+
+
+def test_decisions_go_to_standard_output_though_a_status_line_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program reads the one, a person the other."""
+    terminal = io.StringIO()
+    with StatusLine(Console(file=terminal, force_terminal=True, width=60)) as status:
+        status.update("on-line", "10 frames/s", "x" * 100)
+        lines = JsonLines(around=status.aside)
+        lines.refused(RetryReason.BLURRED, Frame(np.zeros((1, 1, 3), np.uint8), 0, 0, 4, "camera 0"))
+        status.update("on-line")
+    assert json.loads(capsys.readouterr().out)["reason"] == "blurred"
+    assert "blurred" not in terminal.getvalue()
+    assert "on-line" in terminal.getvalue()
+
+
+def test_a_window_without_a_display_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line; most devices have none."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(ConfigError, match="--preview FILE"):
+        Window("DuetFace")
 
 
 def test_what_stays_and_what_goes_are_the_crop_again(models: Path, protector: Protector, pictures) -> None:
