@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PINNED := $(PIP) --require-hashes --only-binary :all: -r
 OUT ?= build/demo
 PYTEST_ARGS ?=
+FACES ?= ../shared/data/lfw_raw_dev
 RUNTIME_PACKAGES := duetface edge_agent recognition_service gallery cli
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench evaluate train wheel lock docs portraits clean distclean
+.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench evaluate results train wheel lock docs portraits clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list every target
@@ -47,14 +48,22 @@ bench: $(STAMPS)/project $(STAMPS)/portraits ## measure bytes and milliseconds o
 evaluate: $(STAMPS)/project ## KNOWN=DIR STRANGERS=DIR: error rates on your own people, over gRPC
 	@$(BIN)/duetface evaluate --known "$(KNOWN)" --strangers "$(STRANGERS)" --enroll-per-subject $(or $(ENROLL),2)
 
+results: $(STAMPS)/project $(STAMPS)/portraits ## measure for the docs: bench and evaluate into benchmarks/results/ (FACES=../shared/data/lfw_raw_dev)
+	@mkdir -p benchmarks/results build
+	@$(BIN)/python -m benchmarks.run > build/bench.json && mv build/bench.json benchmarks/results/bench.json
+	@$(BIN)/duetface evaluate --known $(FACES)/known --strangers $(FACES)/strangers --json > build/evaluate.json \
+	  && mv build/evaluate.json benchmarks/results/evaluate-$(notdir $(FACES)).json
+	@$(MAKE) --no-print-directory docs
+
 train: $(STAMPS)/train ## ARGS="...": train the networks (see docs/training.md)
-	@$(BIN)/python -m training.fit $(ARGS)
+	@$(BIN)/python -m training $(or $(ARGS),--help)
 
 wheel: $(STAMPS)/dev ## build dist/duetface-*.whl, models included
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-docs: $(STAMPS)/project ## write docs/cli.md and the pictures of docs/way-of-a-face.md
+docs: $(STAMPS)/project ## write docs/cli.md and fill measured numbers into the docs
 	@$(BIN)/python -m cli.reference docs/cli.md
+	@$(BIN)/python -m benchmarks.fill README.md docs/*.md
 
 lock: $(STAMPS)/dev ## resolve requirements/*.txt anew
 	@BIN=$(BIN) sh requirements/lock.sh
