@@ -25,12 +25,19 @@ AHEAD = 4  # batches prepared beforehand
 
 @dataclass(frozen=True)
 class Batch:
-    """rgb: (B, 3, 112, 112) float32 0..255.  region: (B, 1, 112, 112).  teacher: (B, 512).  weight: (B,)."""
+    """rgb: (B, 3, 112, 112) float32 0..255.  region: (B, 1, 112, 112).  teacher: (B, 512).  weight: (B,).
+
+    place: (B,) int64, each face's place among the rows that are trained on.
+    """
 
     rgb: Tensor
     region: Tensor
     teacher: Tensor
     weight: Tensor
+    place: Tensor
+
+
+Sample = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float, int]
 
 
 class Samples:
@@ -39,23 +46,25 @@ class Samples:
     def __init__(self, faces: Faces, rows: NDArray[np.int64], seed: int, augmented: bool, occluded_weight: float):
         """rows: which faces may be used.  occluded_weight: of crops with black borders."""
         self.faces, self.rows, self.seed, self.augmented = faces, rows, seed, augmented
-        self._turn, self._rows = -1, rows
+        self._turn, self._places = -1, np.arange(len(rows))
         self.weight = np.where(faces.cover < COVERED, occluded_weight, 1.0)
 
-    def __getitem__(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float]:
-        """The sample at that position of the run: crop, region, teacher's embedding, weight."""
+    def __getitem__(self, position: int) -> Sample:
+        """The sample at that position of the run: crop, region, teacher's embedding, weight, place."""
         turn, place = divmod(position, len(self.rows))
-        row = self._order(turn)[place]
+        place = self._order(turn)[place]
+        row = self.rows[place]
         region = np.unpackbits(self.faces.regions[row]).reshape(CROP, CROP)
         rgb = np.asarray(self.faces.crops[row])
         if self.augmented:
             rgb, region = augment(rgb, region, np.random.default_rng([self.seed, position, 1]))
-        return rgb, region, self.faces.teacher[row], float(self.weight[row])
+        return rgb, region, self.faces.teacher[row], float(self.weight[row]), int(place)
 
     def _order(self, turn: int) -> NDArray[np.int64]:
         if self._turn != turn:  # positions come in order: one permutation a pass
-            self._turn, self._rows = turn, np.random.default_rng([self.seed, turn]).permutation(self.rows)
-        return self._rows
+            self._turn = turn
+            self._places = np.random.default_rng([self.seed, turn]).permutation(len(self.rows))
+        return self._places
 
 
 def batches(samples: Samples, batch: int, start: int, stop: int) -> Iterator[Batch]:
@@ -78,12 +87,13 @@ def batches(samples: Samples, batch: int, start: int, stop: int) -> Iterator[Bat
             yield ready
 
 
-def collate(samples: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float]]) -> Batch:
+def collate(samples: list[Sample]) -> Batch:
     """Samples -> one batch of tensors."""
-    rgb, region, teacher, weight = zip(*samples, strict=True)
+    rgb, region, teacher, weight, place = zip(*samples, strict=True)
     return Batch(
         torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2).float(),
         torch.from_numpy(np.stack(region))[:, None].float(),
         torch.from_numpy(np.stack(teacher)),
         torch.tensor(weight),
+        torch.tensor(place),
     )

@@ -22,6 +22,8 @@ class FitConfig:
     weight_decay: float = 0.01
     warm_up: float = 0.1  # share of the run during which the rate rises
     relational_weight: float = 16.0  # the term is a mean of squares near 0.01: this makes it a third of the loss
+    naming_weight: float = 0.05  # its gradient is some ten times the cosine's: this makes it about half as strong
+    naming_temperature: float = 0.05  # at a cosine of 0.55 to the own face, 19,000 others weigh as much as it
     occluded_weight: float = 0.5  # weight of crops with black borders (cover under 0.9)
     average_decay: float = 0.998  # of the running mean of the weights, a step: the last 500 steps or so
     augment: bool = True

@@ -20,7 +20,7 @@ from networks.device import DeviceHalf
 from training.batches import Batch, Samples, batches
 from training.config import FitConfig
 from training.datasets import Faces
-from training.losses import distillation
+from training.losses import TeacherBank, distillation
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
 
@@ -48,6 +48,7 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
     optimiser = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     state = _resume(run, config, student, average, optimiser)
 
+    bank = TeacherBank(faces.teacher[rows], faces.identity[rows], config.naming_temperature).to(device)
     samples = Samples(faces, rows, config.seed, config.augment, config.occluded_weight)
     clock, saved = Clock(state["seconds"]), time.monotonic()
     loader = batches(samples, config.batch, state["faces"], config.faces)
@@ -56,7 +57,7 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
         if progress >= 1:
             break
         rate = config.learning_rate * rate_factor(progress, config.warm_up)
-        loss, cosine = training_step(student, optimiser, batch, rate, config, device)
+        loss, cosine = training_step(student, bank, optimiser, batch, rate, config)
         update_average(average, student, min(config.average_decay, (step + 1) / (step + 10)))
         state = {"faces": (step + 1) * config.batch, "seconds": clock.seconds()}
         if step % REPORT_STEPS == 0:
@@ -92,18 +93,21 @@ class Student(nn.Module):
 
 def training_step(
     student: Student,
+    bank: TeacherBank,
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     rate: float,
     config: FitConfig,
-    device: torch.device,
 ) -> tuple[float, float]:
     """One update. Returns the loss and the mean cosine to the teacher."""
+    device = bank.embeddings.device
     for group in optimiser.param_groups:
         group["lr"] = rate
     with torch.autocast(device.type, torch.bfloat16):
         embedding = student(batch.rgb.to(device), batch.region.to(device))
-    loss, cosine = distillation(embedding, batch.teacher.to(device), batch.weight.to(device), config.relational_weight)
+    weight = batch.weight.to(device)
+    loss, cosine = distillation(embedding, batch.teacher.to(device), weight, config.relational_weight)
+    loss = loss + config.naming_weight * bank(embedding, batch.place.to(device), weight)
     if not torch.isfinite(loss):
         raise FloatingPointError(f"loss is {loss.item()}: lower learning_rate, then continue from the checkpoint")
     optimiser.zero_grad(set_to_none=True)

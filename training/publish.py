@@ -43,7 +43,8 @@ def publish(split: str, space: str, weights: Path, faces: Faces, models: Path, t
 
     weights: final.pt or checkpoint.pt of a run; its record.json, if there, goes into the card.
     """
-    student = Student(split, None)
+    # A run goes on while its checkpoint is published: what is said of the weights is read with them.
+    student, facts = Student(split, None), _run_facts(weights)
     student.load_state_dict(read_weights(weights, split))
     folders = models / "splits" / split, models / "spaces" / space
     for folder in folders:
@@ -62,7 +63,7 @@ def publish(split: str, space: str, weights: Path, faces: Faces, models: Path, t
     _write_json(space_folder / "space.json", manifest.to_dict())
     published = Published(split_folder, space_folder, client_parity, server_parity)
     (split_folder / "README.md").write_text(split_card(spec, student.client, client_parity), encoding="utf-8")
-    card = space_card(manifest, spec, calibration, student.server, server_parity, _run_facts(weights))
+    card = space_card(manifest, spec, calibration, student.server, server_parity, facts)
     (space_folder / "README.md").write_text(card, encoding="utf-8")
     return published
 
@@ -83,12 +84,12 @@ def _space_manifest(name: str, spec: SplitSpec, folder: Path) -> SpaceManifest:
 
 
 def _run_facts(weights: Path) -> Mapping[str, Any]:
-    """Faces seen, seed and commit: from record.json of a finished run, else from the checkpoint itself."""
+    """Faces and seconds of these weights; settings and commit from record.json where the run has ended."""
+    facts: dict[str, Any] = dict(torch.load(weights, map_location="cpu", weights_only=True)["state"])
     record = weights.parent / "record.json"
     if weights.name == "final.pt" and record.exists():
-        facts: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return facts
-    return dict(torch.load(weights, map_location="cpu", weights_only=True)["state"])
+        facts |= json.loads(record.read_text(encoding="utf-8"))
+    return facts
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from training.batches import Samples, collate
 from training.config import FitConfig
 from training.datasets import Faces
 from training.fit import Student, fit, read_weights, training_step, update_average
-from training.losses import distillation
+from training.losses import TeacherBank, distillation
 from training.schedule import rate_factor
 
 CONFIG = FitConfig(split="r1", minutes=5, faces=24, batch=4, threads=1)
@@ -27,6 +27,11 @@ def no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "build", lambda spec, _teacher: build(spec, None))
 
 
+def bank_of(faces: Faces) -> TeacherBank:
+    """The whole tiny set."""
+    return TeacherBank(faces.teacher, faces.identity, CONFIG.naming_temperature)
+
+
 def test_the_loop_overfits_one_batch(faces: Faces) -> None:
     """If it cannot learn four faces by heart, something is not connected."""
     torch.manual_seed(0)
@@ -34,7 +39,7 @@ def test_the_loop_overfits_one_batch(faces: Faces) -> None:
     samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
     batch = collate([samples[i] for i in range(4)])
     optimiser = torch.optim.AdamW(student.parameters())
-    cosines = [training_step(student, optimiser, batch, 1e-3, CONFIG, torch.device("cpu"))[1] for _ in range(18)]
+    cosines = [training_step(student, bank_of(faces), optimiser, batch, 1e-3, CONFIG)[1] for _ in range(18)]
     assert cosines[0] < 0.2
     assert cosines[-1] > 0.6
 
@@ -67,7 +72,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces) -> None:
     batch = collate([samples[i] for i in range(4)])
     batch.rgb[0] = float("inf")
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        training_step(student, torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG, torch.device("cpu"))
+        training_step(student, bank_of(faces), torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG)
 
 
 def test_the_average_follows_the_weights() -> None:
@@ -95,6 +100,16 @@ def test_a_relation_that_differs_costs_even_at_equal_cosines() -> None:
     losses = [distillation(student, teacher, torch.ones(2), 16.0) for student in (alike, apart)]
     assert losses[0][1] == pytest.approx(losses[1][1].item())
     assert losses[0][0] > losses[1][0]
+
+
+def test_the_nearest_of_the_bank_must_be_the_own_face() -> None:
+    """The own row costs nothing when it is nearest by far; another person's face costs, the same person's does not."""
+    embeddings = np.eye(4, dtype=np.float32)[:3]
+    bank = TeacherBank(embeddings, np.array([5, 5, -1]), temperature=0.05)
+    own, other = torch.tensor([0]), torch.ones(1)
+    assert bank(torch.from_numpy(embeddings[:1]), own, other).item() == pytest.approx(0, abs=1e-6)
+    assert bank(torch.from_numpy(embeddings[1:2]), own, other).item() == pytest.approx(np.log(2), abs=1e-3)
+    assert bank(torch.from_numpy(embeddings[2:3]), own, other).item() == pytest.approx(20, abs=0.1)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
