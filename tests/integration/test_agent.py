@@ -47,7 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, portraits: dict[str, Path]) -
     config = load_config(state)
     with RunningService(config, load_network(config.models)) as service:
         protector = Protector.load(models_root())
-        with Client.connect(service.address, ClientIdentity.load(state / "clients" / "operator")) as client:
+        with Client.connect(service.address, ClientIdentity.load(state / "clients" / "operator"), 60.0) as client:
             client.create_subject("obama", "", Consent("tests", "1", now))
             for name in ("obama", "obama2"):
                 probe = protector.protect(read_picture(portraits[name])).probe

@@ -37,7 +37,7 @@ def opened() -> Iterator[Open]:
         yield open_stream
 
 
-def next_of(stream: DecisionStream, kind: type[StreamEvent], timeout_s: float = 10.0) -> StreamEvent:
+def next_of(stream: DecisionStream, kind: type[StreamEvent], timeout_s: float = 30.0) -> StreamEvent:
     """The next event of a kind; others are passed over."""
     give_up = time.monotonic() + timeout_s
     while time.monotonic() < give_up:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from edge_agent.detector import Detection, FaceDetector
 from edge_agent.landmarks import FaceMesh
 from edge_agent.pipeline import Protector
 from edge_agent.sources import read_picture
+
+cv2.setNumThreads(1)  # as the agent does; and tests share their machine
 
 
 @pytest.fixture(scope="session")
