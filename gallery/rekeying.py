@@ -11,7 +11,6 @@ from gallery import subjects, templates
 from gallery.ledger import Entry
 from gallery.realm import Realm, Writing
 from gallery.records import Actor, ChangeKind
-from gallery.rotation import reissue
 from gallery.schema import subject_keys
 from gallery.schema import subjects as subjects_table
 from gallery.schema import templates as templates_table
@@ -93,7 +92,7 @@ def _move(writing: Writing, template: StoredTemplate, key: bytes, key_version: i
     vault, rotated = writing.vault, template.open(writing.vault)
     old, new = template.place.rotation_version, vault.rotation_version
     if old != new:
-        rotated = reissue(vault.matrix(old), vault.matrix(new), rotated[None])[0]
+        rotated = vault.reissue(rotated[None], old)[0]
     place = replace(template.place, key_version=key_version, rotation_version=new)
     writing.connection.execute(
         update(templates_table)

@@ -41,6 +41,6 @@ def rotate(matrix: NDArray[np.float64], embeddings: NDArray[np.float32]) -> NDAr
     return np.ascontiguousarray((embeddings.astype(np.float64) @ matrix.T).astype(np.float32))
 
 
-def reissue(old: NDArray[np.float64], new: NDArray[np.float64], rotated: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move (B, D) rotated embeddings from one matrix to another without the original: R_new R_old^T."""
-    return rotate(new @ old.T, rotated)
+def transfer_matrix(old: NDArray[np.float64], new: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R_new R_old^T: rotates what was rotated by `old` to where `new` would have put it, without the original."""
+    return np.asarray(new @ old.T, dtype=np.float64)

@@ -14,7 +14,7 @@ from duetface.errors import GalleryError
 from gallery import sealing
 from gallery.index import Vectors
 from gallery.keys import KeyProvider
-from gallery.rotation import orthogonal_matrix, rotate
+from gallery.rotation import orthogonal_matrix, rotate, transfer_matrix
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,14 @@ class Vault:
         self._realm = realm
         self._keys = keys
         self._dimension = dimension
-        self._matrix = functools.cache(lambda version: orthogonal_matrix(keys.rotation_seed(version), dimension))
+        self._matrix = functools.cache(self._make_matrix)
+        self._transfer = functools.cache(self._make_transfer)
+
+    def _make_matrix(self, version: int) -> NDArray[np.float64]:
+        return orthogonal_matrix(self._keys.rotation_seed(version), self._dimension)
+
+    def _make_transfer(self, old: int, new: int) -> NDArray[np.float64]:
+        return transfer_matrix(self._matrix(old), self._matrix(new))
 
     @property
     def realm_key_version(self) -> int:
@@ -115,11 +122,11 @@ class Vault:
 
     def rotate(self, embeddings: Vectors, version: int | None = None) -> Vectors:
         """(B, D) embeddings in the realm's secret frame; version None: the newest."""
-        return rotate(self.matrix(version or self.rotation_version), embeddings)
+        return rotate(self._matrix(version or self.rotation_version), embeddings)
 
-    def matrix(self, version: int) -> NDArray[np.float64]:
-        """The secret rotation of a version."""
-        return self._matrix(version)
+    def reissue(self, rotated: Vectors, version: int) -> Vectors:
+        """Move (B, D) embeddings from the frame of an older rotation into the newest."""
+        return rotate(self._transfer(version, self.rotation_version), rotated)
 
     def seal_template(self, key: bytes, place: TemplatePlace, rotated: Vectors) -> bytes:
         """rotated: (D,) float32, stored little-endian."""

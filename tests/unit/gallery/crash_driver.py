@@ -126,7 +126,7 @@ def main(folder: str, rounds: str, seed: str) -> None:
     for number in range(int(rounds)):
         acknowledged = settle(path)
         changes += one_round(path, acknowledged, 1 + number * 10**4, instants.uniform(0.05, 0.6))
-    print(json.dumps({"kills": int(rounds), "acknowledged_changes": changes, "lost": 0}))
+    sys.stdout.write(json.dumps({"kills": int(rounds), "acknowledged_changes": changes, "lost": 0}) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import pytest
 from duetface.errors import GalleryError, NotFoundError
 from gallery.erasure import FORMS, forms_of
 from gallery.fingerprints import Fingerprints
-from gallery.gallery import Gallery, GalleryOptions
+from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
 from gallery.receipt import Receipt
-from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, World, consent, person
+from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
 
 
 def values_of(world: World, subject_id: str) -> list[bytes]:
@@ -177,7 +177,7 @@ def test_a_receipt_waits_for_replicas_that_are_alive(tmp_path):
     """A replica that has not followed still holds the vector in memory; a stopped one holds nothing."""
     world = World(tmp_path)
     world.enrol("alice", 1)
-    replica = Gallery.open(world.url, "hq", KEYS, world.clock, GalleryOptions(follower="replica-2"))
+    replica = Gallery.open(world.url, "hq", KEYS, world.clock, replace(OPTIONS, follower="replica-2"))
     revision = world.gallery.delete_subject("alice", OPERATOR)
     with pytest.raises(GalleryError, match=f"replicas replica-2 have not followed to revision {revision}"):
         world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
@@ -203,8 +203,9 @@ def test_an_erasure_that_was_interrupted_is_finished_at_the_next_start(world, mo
     assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
 
 
-def test_a_long_reader_delays_the_receipt_and_not_the_deletion(world):
+def test_a_long_reader_delays_the_receipt_and_not_the_deletion(tmp_path):
     """Its old state of the pages lives in the log until it ends; nothing is claimed before."""
+    world = World(tmp_path, options=replace(OPTIONS, busy_timeout_ms=50))
     world.enrol("alice", 1)
     with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -214,3 +215,4 @@ def test_a_long_reader_delays_the_receipt_and_not_the_deletion(world):
         with pytest.raises(GalleryError, match="long reader"):
             world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
     assert world.gallery.maintenance.erasure_receipt(revision, timeout_s=0).subject_id == "alice"
+    world.gallery.close()

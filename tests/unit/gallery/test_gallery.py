@@ -1,6 +1,7 @@
 """What a caller of the gallery may rely on."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from duetface.errors import (
     NotFoundError,
     OverloadedError,
 )
-from gallery.gallery import Gallery, GalleryOptions
+from gallery.gallery import Gallery
 from gallery.records import ChangeKind
-from tests.unit.gallery.world import NOON, OPERATOR, OTHER_SPACE, SPACE, World, consent, person
+from tests.unit.gallery.world import NOON, OPERATOR, OPTIONS, OTHER_SPACE, SPACE, World, consent, person
 
 
 def test_an_enrolled_person_is_found_by_another_capture(world):
@@ -62,7 +63,7 @@ def test_templates_of_another_space_are_never_compared(world):
 
 def test_a_space_that_the_service_does_not_serve_is_refused(tmp_path):
     """A template of a space without network could never be compared again."""
-    world = World(tmp_path, options=GalleryOptions(spaces=frozenset({SPACE})))
+    world = World(tmp_path, options=replace(OPTIONS, spaces=frozenset({SPACE})))
     world.enrol("alice", 1)
     with pytest.raises(ContractError, match="template space"):
         world.gallery.add_template("alice", OTHER_SPACE, person(1), 0.5, "d", OPERATOR)
@@ -72,10 +73,10 @@ def test_a_space_that_the_service_does_not_serve_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("embedding", "message"),
     [
-        (np.full(512, np.nan, np.float32), "not finite"),
-        (np.zeros(512, np.float32), "unit length"),
-        (np.full(512, 0.1, np.float32), "unit length"),
-        (person(1, dimension=256), r"shape \(1, 256\)"),
+        (np.full(128, np.nan, np.float32), "not finite"),
+        (np.zeros(128, np.float32), "unit length"),
+        (np.full(128, 0.1, np.float32), "unit length"),
+        (person(1, dimension=64), r"shape \(1, 64\)"),
         (person(1).astype(np.float64), "float64"),
         (person(1)[None], "shape"),
     ],
@@ -145,7 +146,7 @@ def test_an_unknown_subject_is_said_to_the_operator(world):
 
 def test_templates_of_a_subject_are_limited(tmp_path):
     """Ten thousand templates of one person would raise its false matches ten-thousandfold."""
-    world = World(tmp_path, options=GalleryOptions(templates_per_subject=3))
+    world = World(tmp_path, options=replace(OPTIONS, templates_per_subject=3))
     world.enrol("alice", 1, captures=3)
     with pytest.raises(ContractError, match="3 templates"):
         world.add("alice", 1, 3)
@@ -310,7 +311,7 @@ def test_revisions_have_no_gap_under_concurrent_writers(world):
 
 def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world):
     """Enrol here, verify there: a replica that has not looked yet follows before it answers."""
-    with Gallery.open(world.url, "hq", world.keys, world.clock) as replica:
+    with Gallery.open(world.url, "hq", world.keys, world.clock, OPTIONS) as replica:
         added = world.enrol("alice", 1)[0]
         assert replica.identify(person(1), SPACE) == []
         found = replica.identify(person(1), SPACE, at_least_revision=added.revision)
@@ -322,7 +323,7 @@ def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world):
 
 def test_a_replica_follows_by_polling(world):
     """Every kind of change reaches a process that only looks at the feed now and then."""
-    with Gallery.open(world.url, "hq", world.keys, world.clock) as replica:
+    with Gallery.open(world.url, "hq", world.keys, world.clock, OPTIONS) as replica:
         world.enrol("alice", 1, captures=2)
         world.enrol("bob", 2)
         first = world.enrol("carl", 3, captures=2)[0]
@@ -382,4 +383,4 @@ def test_statistics_count_what_is_searchable(world):
     statistics = world.gallery.statistics()
     assert (statistics.subjects, statistics.templates) == (1, 2)
     assert statistics.revision == statistics.applied_revision == 3
-    assert statistics.spaces[0].exact and statistics.spaces[0].memory_bytes >= 2 * 2048
+    assert statistics.spaces[0].exact and statistics.spaces[0].memory_bytes >= 2 * 512

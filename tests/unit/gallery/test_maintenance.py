@@ -1,16 +1,17 @@
 import json
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from duetface.errors import ConfigError, GalleryError
-from gallery.gallery import Gallery, GalleryOptions
+from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
 from gallery.purging import PurgePolicy
 from gallery.records import ChangeKind
 from gallery.rekeying import Outdated
-from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, World, consent, person
+from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
 
 BOTH = HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32, 2: b"S" * 32})
 NEW = HeldKeys({2: b"R" * 32}, {2: b"S" * 32})
@@ -90,7 +91,7 @@ def test_a_replica_follows_a_rotation(world):
     three_people(world)
     before = answers(world.gallery)
     gallery = world.reopen(BOTH)
-    with Gallery.open(world.url, "hq", BOTH, world.clock) as replica:
+    with Gallery.open(world.url, "hq", BOTH, world.clock, OPTIONS) as replica:
         gallery.maintenance.rotate_keys(OPERATOR)
         replica.refresh()
         assert answers(replica) == pytest.approx(before)
@@ -114,7 +115,7 @@ def test_a_stolen_old_database_does_not_open_with_the_new_keys_alone(world, tmp_
     world.gallery._realm.store.settle()
     (tmp_path / "stolen.db").write_bytes(world.path.read_bytes())
     with pytest.raises((GalleryError, ConfigError), match="key"):
-        Gallery.open(str(tmp_path / "stolen.db"), "hq", NEW, world.clock)
+        Gallery.open(str(tmp_path / "stolen.db"), "hq", NEW, world.clock, OPTIONS)
 
 
 def test_a_purge_tells_first_and_then_erases_the_same(world):
@@ -162,7 +163,7 @@ def test_a_person_gets_everything_held_about_them(world):
 @pytest.fixture
 def kept(tmp_path):
     """A gallery of three people that writes snapshots."""
-    world = World(tmp_path, options=GalleryOptions(snapshot_path=tmp_path / "gallery.snapshot"))
+    world = World(tmp_path, options=replace(OPTIONS, snapshot_path=tmp_path / "gallery.snapshot"))
     three_people(world)
     yield world
     world.gallery.close()

@@ -14,7 +14,7 @@ from gallery.gallery import Gallery
 from gallery.migrate import MIGRATIONS, migrate
 from gallery.schema import metadata
 from gallery.store import SqlStore
-from tests.unit.gallery.world import KEYS, SPACE, person
+from tests.unit.gallery.world import KEYS, OPTIONS, SPACE, person
 
 NEXT = '''"""A schema of the future."""
 import sqlalchemy as sa
@@ -63,7 +63,7 @@ def test_an_older_store_is_migrated_after_a_copy(world, newer):
     assert schema_of(world.path) == "9999"
     assert copy == world.path.with_name(f"gallery.db.schema-{old}.bak")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    with Gallery.open(str(copy), "hq", KEYS, world.clock) as kept:
+    with Gallery.open(str(copy), "hq", KEYS, world.clock, OPTIONS) as kept:
         assert kept.identify(person(1), SPACE)[0].subject_id == "alice"
 
 
@@ -83,7 +83,7 @@ def test_a_newer_store_is_refused_and_left_alone(world, newer):
     store.close()
     world.gallery.close()
     with pytest.raises(GalleryError, match=r"gallery\.db has schema 9999.*newer release"):
-        Gallery.open(world.url, "hq", KEYS, world.clock)
+        Gallery.open(world.url, "hq", KEYS, world.clock, OPTIONS)
     assert schema_of(world.path) == "9999"
 
 

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from gallery.rotation import orthogonal_matrix, reissue, rotate
+from gallery.rotation import orthogonal_matrix, rotate, transfer_matrix
 from tests.unit.gallery.world import person
 
 SEED = bytes(range(32))
@@ -56,7 +56,7 @@ def test_any_dimension_works(dimension):
 
 def test_rotation_keeps_cosines_to_float32_rounding(matrix):
     """Thresholds are calibrated on unrotated embeddings."""
-    embeddings = np.stack([person(n) for n in range(20)])
+    embeddings = np.stack([person(n, dimension=512) for n in range(20)])
     rotated = rotate(matrix, embeddings)
     assert rotated.dtype == np.float32
     before = embeddings.astype(np.float64) @ embeddings.T.astype(np.float64)
@@ -66,7 +66,7 @@ def test_rotation_keeps_cosines_to_float32_rounding(matrix):
 def test_rotated_embeddings_of_two_realms_look_like_strangers(matrix):
     """Unlinkability across realms while the seeds are secret (method.md section 5): mates score as impostors do."""
     other = orthogonal_matrix(bytes(32))
-    people = np.stack([person(n) for n in range(200)])
+    people = np.stack([person(n, dimension=512) for n in range(200)])
     across = np.sum(rotate(matrix, people) * rotate(other, people), axis=1)
     assert abs(across.mean()) < 4 * 512**-0.5 / 200**0.5
     assert across.std() == pytest.approx(512**-0.5, rel=0.2)
@@ -75,6 +75,6 @@ def test_rotated_embeddings_of_two_realms_look_like_strangers(matrix):
 def test_a_template_is_reissued_without_its_picture(matrix):
     """Revocation: R_new R_old^T moves what is stored, and a fresh capture matches it as before."""
     other = orthogonal_matrix(bytes(32))
-    embeddings = np.stack([person(n) for n in range(5)])
-    moved = reissue(matrix, other, rotate(matrix, embeddings))
+    embeddings = np.stack([person(n, dimension=512) for n in range(5)])
+    moved = rotate(transfer_matrix(matrix, other), rotate(matrix, embeddings))
     np.testing.assert_allclose(moved, rotate(other, embeddings), atol=1e-6)

@@ -4,24 +4,25 @@ import contextlib
 import os
 import sqlite3
 import stat
+from dataclasses import replace
 
 import pytest
 
 from duetface.errors import ConfigError, GalleryError
-from gallery.gallery import Gallery, GalleryOptions
+from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
-from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, World, consent, person
+from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
 
 
 def open_gallery(world: World, keys: HeldKeys = KEYS, realm: str = "hq") -> None:
     """Open and close, as a starting service does."""
-    Gallery.open(world.url, realm, keys, world.clock).close()
+    Gallery.open(world.url, realm, keys, world.clock, OPTIONS).close()
 
 
 def test_a_missing_database_is_refused_and_not_made(tmp_path, world):
     """A service that starts on an empty database by mistake would reject everybody."""
     with pytest.raises(GalleryError, match=r"elsewhere\.db is missing: run `duetface init`"):
-        Gallery.open(str(tmp_path / "elsewhere.db"), "hq", KEYS, world.clock)
+        Gallery.open(str(tmp_path / "elsewhere.db"), "hq", KEYS, world.clock, OPTIONS)
     assert not (tmp_path / "elsewhere.db").exists()
 
 
@@ -42,14 +43,14 @@ def test_an_empty_file_is_refused(tmp_path, world):
     """What is left when a copy failed."""
     (tmp_path / "empty.db").touch()
     with pytest.raises(GalleryError, match=r"empty\.db is empty: run `duetface init`, or restore a copy"):
-        Gallery.open(str(tmp_path / "empty.db"), "hq", KEYS, world.clock)
+        Gallery.open(str(tmp_path / "empty.db"), "hq", KEYS, world.clock, OPTIONS)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path, world):
     """A JPEG, a text, a gzip."""
     (tmp_path / "picture.db").write_bytes(b"\xff\xd8\xff\xe0" * 1000)
     with pytest.raises(GalleryError, match=r"picture\.db: it is no SQLite database"):
-        Gallery.open(str(tmp_path / "picture.db"), "hq", KEYS, world.clock)
+        Gallery.open(str(tmp_path / "picture.db"), "hq", KEYS, world.clock, OPTIONS)
 
 
 def test_somebody_elses_database_is_refused_and_left_alone(tmp_path, world):
@@ -141,7 +142,7 @@ def test_two_realms_in_one_database_do_not_see_each_other(world):
     """Templates, ids, revisions and audit are a realm's own."""
     world.enrol("alice", 1)
     keys = HeldKeys({1: b"R" * 32}, {1: b"S" * 32})
-    with Gallery.create(world.url, "lab", keys, world.clock) as lab:
+    with Gallery.create(world.url, "lab", keys, world.clock, OPTIONS) as lab:
         lab.create_subject("alice", "", consent(world.clock), OPERATOR)
         assert lab.identify(person(1), SPACE) == []
         assert (lab.revision, lab.size, lab.verify_audit()) == (1, 1, 1)
@@ -152,7 +153,7 @@ def test_two_realms_in_one_database_do_not_see_each_other(world):
 
 def test_a_locked_database_is_said_and_nothing_is_half_done(tmp_path):
     """Another process that holds the lock: wait a while, then refuse to acknowledge."""
-    world = World(tmp_path, options=GalleryOptions(busy_timeout_ms=50))
+    world = World(tmp_path, options=replace(OPTIONS, busy_timeout_ms=50))
     with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(GalleryError, match="another process holds its write lock"):
@@ -194,6 +195,6 @@ def test_a_database_that_may_not_be_written_is_said(world):
 def test_a_malformed_url_is_a_configuration_error(world, url):
     """It may hold a password: the message does not repeat it."""
     with pytest.raises(ConfigError, match="database URL") as refusal:
-        Gallery.open(url, "hq", KEYS, world.clock)
+        Gallery.open(url, "hq", KEYS, world.clock, OPTIONS)
     assert "secret" not in str(refusal.value)
     assert refusal.value.__cause__ is None

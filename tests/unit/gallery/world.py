@@ -16,6 +16,9 @@ from gallery.records import Actor, AddedTemplate, Consent
 OPERATOR = Actor("hq", "operator", "alma", "ab" * 32)
 SPACE = bytes(range(32))
 OTHER_SPACE = bytes(32)
+# Smaller than the networks': the rotation matrix of 512 takes longer to make than most tests.
+DIMENSION = 128
+OPTIONS = GalleryOptions(dimension=DIMENSION)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 KEYS = HeldKeys({1: b"r" * 32}, {1: b"s" * 32})
 
@@ -35,7 +38,7 @@ class StandingClock:
         self.now += timedelta(**amount)
 
 
-def person(number: int, capture: int = 0, cosine: float = 0.6, dimension: int = 512) -> Vectors:
+def person(number: int, capture: int = 0, cosine: float = 0.6, dimension: int = DIMENSION) -> Vectors:
     """(D,) unit embedding of one capture of an invented person; two captures have about this cosine."""
     centre = np.random.default_rng([number, dimension]).normal(size=dimension)
     noise = np.random.default_rng([number, dimension, capture + 1]).normal(size=dimension)
@@ -57,7 +60,7 @@ class World:
     folder: Path
     clock: StandingClock = field(default_factory=StandingClock)
     keys: HeldKeys = KEYS
-    options: GalleryOptions = field(default_factory=GalleryOptions)
+    options: GalleryOptions = OPTIONS
     url: str = ""
 
     def __post_init__(self) -> None:
