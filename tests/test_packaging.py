@@ -21,7 +21,7 @@ DISTRIBUTION = {
     "mpl_toolkits": {"matplotlib"},
 }
 # What each package may need: the base requirements and its extra.
-EXTRA = {"duetface": ["edge"], "edge_agent": ["edge"], "gallery": ["service"], "recognition_service": ["service"],
+EXTRA = {"duetface": ["edge"], "edge_agent": ["edge"], "gallery": ["service", "postgres"], "recognition_service": ["service"],
          "cli": ["edge", "service"]}  # fmt: skip
 
 
