@@ -44,17 +44,22 @@ class Relay:
         self._whole = True
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the listener was closed
             while True:
-                near, _ = self._listener.accept()
-                if not self._whole:
-                    near.close()
-                    continue
-                host, port = self._target.rsplit(":", 1)
-                far = socket.create_connection((host, int(port)))
-                self._sockets += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                self._join(self._listener.accept()[0])
+
+    def _join(self, near: socket.socket) -> None:
+        host, port = self._target.rsplit(":", 1)
+        try:
+            if not self._whole:
+                raise ConnectionError("the cable is cut")
+            far = socket.create_connection((host, int(port)))
+        except OSError:
+            near.close()
+            return
+        self._sockets += [near, far]
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
