@@ -21,8 +21,13 @@ DISTRIBUTION = {
     "mpl_toolkits": {"matplotlib"},
 }
 # What each package may need: the base requirements and its extra.
-EXTRA = {"duetface": ["edge"], "edge_agent": ["edge"], "gallery": ["service", "postgres"], "recognition_service": ["service"],
-         "cli": ["edge", "service"]}  # fmt: skip
+EXTRA = {
+    "duetface": ["edge"],
+    "edge_agent": ["edge"],
+    "gallery": ["service", "postgres"],
+    "recognition_service": ["service"],
+    "cli": ["edge", "service"],
+}
 
 
 def name_of(requirement: str) -> str:
