@@ -35,7 +35,7 @@ def test_without_ties_the_rate_is_used_up(impostor: list[float]) -> None:
 def test_a_rate_below_one_in_the_sample_is_refused_and_the_smallest_told() -> None:
     """Rule of the sample: nobody can state 1e-6 from a thousand comparisons."""
     calibration = calibration_of(list(np.linspace(-0.2, 0.4, 1000)))
-    with pytest.raises(CalibrationError, match="1000 impostor comparisons support 0.001 at best"):
+    with pytest.raises(CalibrationError, match=r"1000 impostor comparisons support 0\.001 at best"):
         calibration.threshold_at(1e-6)
     assert issubclass(CalibrationError, ConfigError)  # a service refuses to start on it
     assert calibration.threshold_at(1e-3) < 0.4
@@ -45,7 +45,7 @@ def test_a_rate_outside_the_kept_tail_is_refused() -> None:
     """Below the tail the count is not known, and a guess would be a false statement."""
     calibration = Calibration(1000, 10, (0.3, 0.4, 0.5), (), "tail only")
     assert 0.3 < calibration.threshold_at(0.002) < 0.4
-    with pytest.raises(CalibrationError, match="this calibration reaches 0.003"):
+    with pytest.raises(CalibrationError, match=r"this calibration reaches 0\.003"):
         calibration.threshold_at(0.003)
     with pytest.raises(CalibrationError, match="below the kept tail"):
         calibration.fmr_at(0.1)
