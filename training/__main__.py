@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="r1")
     evaluate.add_argument("--space", default="r1-1")
     evaluate.add_argument("--torch", type=Path, metavar="WEIGHTS", help="the torch path of these weights instead")
+    evaluate.add_argument("--masks", default="own", choices=["own", "off", "random"], help="with --torch only")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run_command=_evaluate)
     steps = commands.add_parser("steps", help="bytes and signal kept by choices of the quantiser's steps")
@@ -100,7 +101,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from training.production import ProductionPath
 
     if arguments.torch:
-        scores = evaluate_torch(arguments.pairs, arguments.torch, arguments.split, arguments.models)
+        scores = evaluate_torch(arguments.pairs, arguments.torch, arguments.split, arguments.models, arguments.masks)
     else:
         path = ProductionPath.load(arguments.models, arguments.split, arguments.space, arguments.threads)
         scores = evaluate_production(arguments.pairs, path)

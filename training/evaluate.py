@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from duetface.region import region_of_interest
 from training.datasets import read_pairs
 from training.fit import Student, read_weights
 from training.production import BATCH, CropHull, ProductionPath
 
 Folds = Sequence[Sequence[tuple[str, str, bool]]]
 FARS = (1e-2, 1e-3)
+MASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "own": torch.clone,
+    "off": torch.zeros_like,
+    "random": torch.rand_like,
+}
 
 
 @dataclass(frozen=True)
@@ -41,26 +48,32 @@ def evaluate_production(folder: Path, path: ProductionPath) -> Scores:
     return score(dict(zip(crops, embeddings, strict=True)), folds, lengths, "production")
 
 
-def evaluate_torch(folder: Path, weights: Path, split: str, models: Path) -> Scores:
-    """Through the torch modules of a run's weights: what the export is compared with."""
+def evaluate_torch(folder: Path, weights: Path, split: str, models: Path, masks: str = "own") -> Scores:
+    """Through the torch modules of a run's weights: what the export is compared with.
+
+    masks: one of MASKS; "off" and "random" ask, without retraining, what this network's masks do for it.
+    """
     crops, folds = read_pairs(folder)
     student = Student(split, None)
     student.load_state_dict(read_weights(weights, split))
-    embeddings = embed_torch(student.eval(), list(crops.values()), CropHull(models))
-    return score(dict(zip(crops, embeddings, strict=True)), folds, np.zeros(1, np.int64), "torch")
+    embeddings = embed_torch(student.eval(), list(crops.values()), CropHull(models), masks)
+    return score(dict(zip(crops, embeddings, strict=True)), folds, np.zeros(1, np.int64), f"torch, masks {masks}")
 
 
 @torch.no_grad()
-def embed_torch(student: Student, crops: Sequence[NDArray[np.uint8]], hull: CropHull) -> NDArray[np.float32]:
+def embed_torch(
+    student: Student, crops: Sequence[NDArray[np.uint8]], hull: CropHull, masks: str = "own"
+) -> NDArray[np.float32]:
     """(N, 512) float32 of crops, in float32 throughout."""
-    from duetface.region import region_of_interest
-
-    embeddings = []
+    change, embeddings = MASKS[masks], []
+    torch.manual_seed(1)
     for i in range(0, len(crops), BATCH):
         group = crops[i : i + BATCH]
         rgb = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float()
         region = torch.from_numpy(np.stack([region_of_interest(hull(crop), 112) for crop in group]))[:, None]
-        embeddings.append(student(rgb, region).numpy())
+        planes = student.device_half(rgb, region)
+        planes |= {name: change(plane) for name, plane in planes.items() if name.startswith("mask_")}
+        embeddings.append(student.server(planes).numpy())
     return np.concatenate(embeddings)
 
 
