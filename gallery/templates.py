@@ -89,7 +89,7 @@ def check_room(connection: Connection, realm_id: int, subject_key: int, space_di
 def read_templates(connection: Connection, realm_id: int, *conditions: ColumnElement[bool]) -> Iterator[StoredTemplate]:
     """Stored templates that meet the conditions, by ascending id, streamed."""
     statement = _joined().where(templates.c.realm_id == realm_id, *conditions).order_by(templates.c.template_id)
-    for row in connection.execution_options(yield_per=1000).execute(statement):
+    for row in connection.execute(statement, execution_options={"yield_per": 1000}):
         yield _stored_template(row)
 
 

@@ -1,4 +1,4 @@
-"""What a caller of the gallery may rely on."""
+"""What a caller of the gallery may rely on, on every kind of database."""
 
 import threading
 from dataclasses import replace
