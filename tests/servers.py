@@ -2,10 +2,15 @@
 
 import atexit
 import functools
+import importlib.util
 import os
 import secrets
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +82,71 @@ def pgvector_index(dimension: int, **options: Any) -> Any:
     from gallery.pgvector import PgVectorIndex
 
     return PgVectorIndex(connections, f"test_{secrets.token_hex(8)}", dimension, **options)
+
+
+class MilvusServer:
+    """Milvus Lite, a single-process double of Milvus behind its real gRPC contract, on a loopback port."""
+
+    def __init__(self) -> None:
+        """Start it; skips the test if a package is missing or the server does not start."""
+        for package in ("milvus_lite", "pymilvus"):
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(f"{package} is not installed")
+        self.data_directory = Path(tempfile.mkdtemp(prefix="duetface-milvus-"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        atexit.register(self.discard)
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it, again on the same data, and wait until it listens."""
+        command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.data_directory)]
+        command += ["--host", "127.0.0.1", "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+            time.sleep(0.05)
+        self.stop()
+        pytest.skip("Milvus Lite does not start here")
+
+    def stop(self) -> None:
+        """Stop it in the middle of whatever it does."""
+        self._process.terminate()
+        self._process.wait(20)
+
+    def discard(self) -> None:
+        """Stop it and delete its data."""
+        if self._process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.data_directory, ignore_errors=True)
+
+
+@functools.cache
+def milvus_server() -> MilvusServer:
+    """The server that all tests share; none may stop it."""
+    return MilvusServer()
+
+
+@functools.cache
+def _milvus() -> Any:
+    server = milvus_server()
+    from gallery.milvus_collections import Milvus
+
+    return Milvus(server.uri)
+
+
+def milvus_index(dimension: int, **options: Any) -> Any:
+    """An empty index under a new alias of the shared server."""
+    milvus = _milvus()  # skips where there is no server
+    from gallery.milvus import MilvusIndex
+
+    return MilvusIndex(milvus, f"test_{secrets.token_hex(8)}", dimension, **options)

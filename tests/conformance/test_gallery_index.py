@@ -15,7 +15,7 @@ from gallery.brute_force import BruteForceIndex
 from gallery.faiss_exact import FaissExactIndex
 from gallery.faiss_rabitq import FaissRabitqIndex
 from gallery.index import GalleryIndex, IndexChange
-from tests.servers import pgvector_index
+from tests.servers import milvus_index, pgvector_index
 from tests.unit.gallery.world import person
 
 DIMENSION = 64
@@ -46,6 +46,7 @@ KINDS = [
     Kind("faiss-rabitq", lambda: FaissRabitqIndex(DIMENSION), 5e-5),
     Kind("faiss-rabitq-small-segments", lambda: FaissRabitqIndex(DIMENSION, threads=2, segment_rows=8), 5e-5),
     Kind("pgvector", lambda: pgvector_index(DIMENSION), examples=4),
+    Kind("milvus", lambda: milvus_index(DIMENSION), examples=3),
 ]
 every_index = pytest.mark.parametrize("kind", KINDS, ids=str)
 
