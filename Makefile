@@ -13,7 +13,7 @@ RUNTIME_PACKAGES := duetface edge_agent recognition_service gallery cli
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench evaluate results train wheel lock docs portraits clean distclean
+.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench bench-gallery evaluate results train wheel lock docs portraits clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list every target
@@ -44,6 +44,9 @@ protos-check: $(STAMPS)/dev
 
 bench: $(STAMPS)/project $(STAMPS)/portraits ## measure bytes and milliseconds on this machine; prints JSON
 	@$(BIN)/python -m benchmarks.run
+
+bench-gallery: $(STAMPS)/dev ## measure the gallery's index: a million templates in some 8 GB and 5 minutes; ARGS="--templates 100000"
+	@$(BIN)/python -m benchmarks.gallery $(ARGS)
 
 evaluate: $(STAMPS)/project ## KNOWN=DIR STRANGERS=DIR: error rates on your own people, over gRPC
 	@$(BIN)/duetface evaluate --known "$(KNOWN)" --strangers "$(STRANGERS)" --enroll-per-subject $(or $(ENROLL),2)

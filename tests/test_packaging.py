@@ -24,7 +24,7 @@ DISTRIBUTION = {
 EXTRA = {
     "duetface": ["edge"],
     "edge_agent": ["edge"],
-    "gallery": ["service", "postgres"],
+    "gallery": ["service", "postgres", "milvus"],
     "recognition_service": ["service"],
     "cli": ["edge", "service"],
 }
