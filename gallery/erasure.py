@@ -5,6 +5,7 @@ value was kept.  `Eraser.complete` then rewrites what must be rewritten and sear
 leaves the row pending, and the next start goes on with it.
 """
 
+import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from gallery.store import SqlStore
 from gallery.templates import StoredTemplate
 from gallery.vault import Vault
 from gallery.view import View
+
+logger = logging.getLogger(__name__)
 
 FORMS = ("ciphertext", "float32", "float16", "fixed16", "scan code", "subject key", "label")
 _PURPOSE = "erasure fingerprints"
@@ -110,6 +113,18 @@ class Eraser:
             if _gone(self._realm.store, prints):
                 self._mark(row.revision)
 
+    def try_complete(self) -> None:
+        """Finish what is pending if that is cheap and possible now; the deletion itself is committed already.
+
+        PostgreSQL locks whole tables to rewrite them: there it waits until a receipt is asked for.
+        """
+        if self._realm.store.path is None:
+            return
+        try:
+            self.complete()
+        except GalleryError as error:
+            logger.warning("erased bytes still in files: ask for the receipt later", extra={"why": str(error)})
+
     def _open(self, revision: int, version: int, sealed: bytes) -> Fingerprints:
         key = self._realm.vault.derive(_PURPOSE, version)
         what = f"the record of erasure {revision}"
@@ -143,12 +158,13 @@ class Eraser:
         return Receipt.sign(self._realm, row, prints, followers)
 
     def prove(self, receipt: Receipt, further: Sequence[Path] = ()) -> list[str]:
-        """Search the store, the live indexes and further files for what a receipt says is gone.
+        """Search the store, the live indexes and further files or folders for what a receipt says is gone.
 
         Returns what was searched.  Raises GalleryError naming each place where bytes remain, or for a receipt that
         this realm did not sign.
         """
         prints = receipt.open(self._realm)
+        further = [file for path in further for file in _files_under(path)]
         self._realm.store.settle()
         self._refuse_traces(prints, further)
         for name, content in self._view.contents():
@@ -162,6 +178,11 @@ class Eraser:
         if found := prints.found_in_files(files):
             names = ", ".join(str(path) for path in found)
             raise GalleryError(f"erased bytes remain in {names}: delete these copies, then ask again")
+
+
+def _files_under(path: Path) -> list[Path]:
+    """The file itself, or every file of a folder, e.g. of a database server's data directory."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _gone(store: SqlStore, prints: Fingerprints) -> bool:

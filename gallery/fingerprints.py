@@ -7,6 +7,7 @@ gallery.erasure does.
 """
 
 import mmap
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,14 +76,21 @@ class Fingerprints:
 
     def found_in_files(self, paths: Sequence[Path]) -> dict[Path, int]:
         """The files that hold windows, and how many.  Raises GalleryError for a file whose form hides its bytes."""
-        found = {path: self._found_in_file(path) for path in paths if path.stat().st_size}
+        found = {path: self._found_in_file(path) for path in paths}
         return {path: count for path, count in found.items() if count}
 
     def _found_in_file(self, path: Path) -> int:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[:4] in _PACKED:
-                raise GalleryError(f"{path} is compressed: its bytes cannot be searched; unpack it first")
-            return self.found_in(content)
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return 0  # a database server removes files of its own at any time
+        with file:
+            if not os.fstat(file.fileno()).st_size:
+                return 0
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content[:4] in _PACKED:
+                    raise GalleryError(f"{path} is compressed: its bytes cannot be searched; unpack it first")
+                return self.found_in(content)
 
 
 # Searching these would find nothing and prove nothing: gzip, zstd, Parquet, zip.

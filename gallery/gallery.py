@@ -127,7 +127,7 @@ class Gallery:
             if options.snapshot_path is not None:
                 checkpoint.load(opened, gallery._view, options.snapshot_path)
             gallery.refresh(progress)
-            gallery._eraser.complete()
+            gallery._eraser.try_complete()
         except BaseException:
             store.close()
             raise
@@ -202,7 +202,7 @@ class Gallery:
         """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
         with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_template(writing, partition, template_id, actor)
-        self._eraser.complete()
+        self._eraser.try_complete()
         return revision
 
     def delete_subject(self, subject_id: str, actor: Actor, partition: str = "") -> int:
@@ -212,14 +212,14 @@ class Gallery:
         """
         with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
-        self._eraser.complete()
+        self._eraser.try_complete()
         return revision
 
     def drop_partition(self, partition: str, actor: Actor) -> int:
         """Delete everything of a scratch partition; returns the revision."""
         with changing(self._realm, self._view) as writing:
             revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
-        self._eraser.complete()
+        self._eraser.try_complete()
         return revision
 
     def subject(self, subject_id: str, partition: str = "") -> SubjectRecord:

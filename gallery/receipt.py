@@ -27,7 +27,8 @@ _FORMAT = 1
 class Receipt:
     """See the module.  Times: ISO 8601, UTC.  public_key, signature, sealed_fingerprints: base64.
 
-    searched: files that were searched without finding a window.  followers: replicas that had followed.
+    searched: files that were searched without finding a window; none for a database server, whose files
+    `Maintenance.prove_erased` searches where they can be reached.  followers: replicas that had followed.
     """
 
     format: int
@@ -58,7 +59,7 @@ class Receipt:
             erased_at=from_us(row.completed_at_us).isoformat(),
             templates=row.templates,
             windows=len(prints),
-            searched=[str(path) for path in realm.store.files()] or [realm.store.name],
+            searched=[str(path) for path in realm.store.files()],
             followers=followers,
             realm_key_version=version,
             sealed_fingerprints=base64.b64encode(sealed).decode(),

@@ -74,15 +74,18 @@ class SqlStore:
     def settle(self) -> bool:
         """Take older states of pages out of the write-ahead log; returns False if a long reader still needs them.
 
-        SQLite: copy the log into the database and cut it to nothing.  PostgreSQL: go on to a new log file twice and
-        write a checkpoint, after which the server recycles the old ones.
+        SQLite: copy the log into the database and cut it to nothing.  PostgreSQL: go once round all files of the
+        log, since it gives old ones to new parts of the log with their bytes still in them (wal_recycle).
         """
         with self._explained(), self._write_lock:
             if self.path is not None:
                 busy, *_ = self._autocommit("PRAGMA wal_checkpoint(TRUNCATE)")
                 return not busy
-            for statement in ("SELECT pg_switch_wal()", "CHECKPOINT") * 2:
-                self._autocommit(statement)
+            recycles, *_ = self._autocommit("SHOW wal_recycle")
+            files, *_ = self._autocommit("SELECT count(*) FROM pg_ls_waldir()")
+            for _ in range(int(files) + 2 if recycles == "on" else 2):
+                self._autocommit("SELECT pg_switch_wal()")
+                self._autocommit("CHECKPOINT")
             return True
 
     def files(self) -> tuple[Path, ...]:
@@ -91,12 +94,12 @@ class SqlStore:
             return ()
         return self.path, self.path.with_name(self.path.name + "-wal")
 
-    def _autocommit(self, statement: str) -> tuple[int, ...]:
+    def _autocommit(self, statement: str) -> tuple[Any, ...]:
         """Run a statement that is allowed outside of a transaction only; returns its first row."""
         if self.path is None:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql(statement)
-                return ()
+                result = connection.exec_driver_sql(statement)
+                return tuple(result.first() or ()) if result.returns_rows else ()
         raw = self.engine.raw_connection()
         try:
             cursor = raw.cursor()

@@ -14,8 +14,15 @@ from duetface.errors import (
     NotFoundError,
     OverloadedError,
 )
+from gallery import subjects, templates
+from gallery.erasure import fingerprint
+from gallery.fingerprints import Fingerprints
 from gallery.gallery import Gallery
+from gallery.keys import HeldKeys
+from gallery.purging import PurgePolicy
 from gallery.records import ChangeKind
+from gallery.rekeying import Outdated
+from tests.servers import postgres_server
 from tests.unit.gallery.world import NOON, OPERATOR, OPTIONS, OTHER_SPACE, SPACE, World, consent, person
 
 
@@ -384,3 +391,40 @@ def test_statistics_count_what_is_searchable(world):
     assert (statistics.subjects, statistics.templates) == (1, 2)
     assert statistics.revision == statistics.applied_revision == 3
     assert statistics.spaces[0].exact and statistics.spaces[0].memory_bytes >= 2 * 512
+
+
+def test_a_rotation_of_keys_and_a_purge_work(world):
+    """Operator's work on the rows themselves, whatever the database."""
+    world.enrol("alice", 1, captures=2)
+    world.gallery.create_subject("ended", "", consent(world.clock, days=1), OPERATOR)
+    keys = HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32, 2: b"S" * 32})
+    assert world.reopen(keys).maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
+    world.clock.move(days=2)
+    assert world.gallery.maintenance.purge(PurgePolicy(), OPERATOR, dry_run=False).subjects == ("ended",)
+    world.reopen(HeldKeys({2: b"R" * 32}, {2: b"S" * 32}))
+    assert [match.subject_id for match in world.gallery.identify(person(1), SPACE, k=5)] == ["alice"]
+
+
+def test_a_receipt_proves_that_no_file_of_the_database_holds_a_byte(world):
+    """SQLite's file and log, or the whole data directory of the server; found there before."""
+    world.enrol("alice", 1, captures=2)
+    world.enrol("bob", 2)
+    folder = world.folder if world.path.exists() else postgres_server().data_directory
+    held = everything_held_of(world, "alice")
+    if not world.path.exists():
+        postgres_server().run("CHECKPOINT")
+    assert sum(held.found_in_files([path for path in folder.rglob("*") if path.is_file()]).values()) > 0
+    receipt = world.gallery.maintenance.erasure_receipt(world.gallery.delete_subject("alice", OPERATOR))
+    assert receipt.templates == 2
+    assert any(str(folder) in name for name in world.gallery.maintenance.prove_erased(receipt, [folder]))
+    assert world.gallery.identify(person(2), SPACE)[0].subject_id == "bob"
+
+
+def everything_held_of(world: World, subject_id: str) -> Fingerprints:
+    """Fingerprints of a subject's stored values, taken as a deletion takes them."""
+    realm = world.gallery._realm
+    with realm.store.reading() as connection:
+        place = subjects.require_subject(connection, realm.realm_id, "", subject_id).place
+        mine = templates.templates.c.subject_key == place.subject_key
+        stored = list(templates.read_templates(connection, realm.realm_id, mine))
+        return fingerprint(realm.vault, stored, subjects.sealed_values(connection, realm.realm_id, place.subject_key))
