@@ -62,6 +62,8 @@ def merge(step: Step, before: Content, now: Content) -> Content:
         removed.append(now.delta.ids[first][now.delta.removed[first] & ~before.delta.removed[first]])
         delta = now.delta.tail(step.sealed, FIRST_DELTA_ROWS)
     # Looked for in the new segments only: a removed id may have been given anew to a row behind them.
-    built, _ = Content(step.built, Delta.empty(0, delta.vectors.shape[1])).without(np.concatenate(removed or [[]]))
+    built, _ = Content(step.built, Delta.empty(0, delta.vectors.shape[1])).without(
+        np.concatenate([np.empty(0, np.int64), *removed])
+    )
     untouched = [segment for place, segment in enumerate(now.segments) if place not in step.sources]
     return Content((*untouched, *built.segments), delta)

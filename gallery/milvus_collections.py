@@ -106,22 +106,25 @@ class Milvus:
         try:
             for start in range(0, len(ids), _BATCH):
                 batch = slice(start, start + _BATCH)
-                rows = [
-                    {"template_id": template_id, "embedding": vector}
-                    for template_id, vector in zip(ids[batch].tolist(), vectors[batch], strict=True)
-                ]
-                self.call(lambda client, rows=rows: client.insert(collection, rows))
+                self._insert_batch(collection, ids[batch], vectors[batch])
                 done += ids[batch].tolist()
         except GalleryError:
             with contextlib.suppress(GalleryError):
                 self.delete(collection, done)
             raise
 
+    def _insert_batch(self, collection: str, ids: TemplateIds, vectors: Vectors) -> None:
+        pairs = zip(ids.tolist(), vectors, strict=True)
+        rows = [{"template_id": template_id, "embedding": vector} for template_id, vector in pairs]
+        self.call(lambda client: client.insert(collection, rows))
+
     def delete(self, collection: str, ids: Sequence[int]) -> None:
         """Delete by id; those that are not there are no error."""
         for start in range(0, len(ids), _BATCH):
-            batch = list(ids[start : start + _BATCH])
-            self.call(lambda client, batch=batch: client.delete(collection, ids=batch))
+            self._delete_batch(collection, list(ids[start : start + _BATCH]))
+
+    def _delete_batch(self, collection: str, ids: list[int]) -> None:
+        self.call(lambda client: client.delete(collection, ids=ids))
 
     def held(self, collection: str, ids: Sequence[int]) -> set[int]:
         """Which of the ids are there."""
@@ -134,13 +137,14 @@ class Milvus:
 
     def _rows(self, collection: str, ids: Sequence[int], fields: list[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(ids), _BATCH):
-            batch = list(ids[start : start + _BATCH])
-            yield from self.call(
-                lambda client, batch=batch: client.query(
-                    collection, ids=batch, output_fields=fields, consistency_level=_STRONG
-                ),
-                collection,
-            )
+            yield from self._query(collection, fields, ids=list(ids[start : start + _BATCH]))
+
+    def _query(self, collection: str, fields: list[str], **which: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.call(
+            lambda client: client.query(collection, output_fields=fields, consistency_level=_STRONG, **which),
+            collection,
+        )
+        return rows
 
     def pages(self, collection: str) -> Iterator[tuple[TemplateIds, Vectors]]:
         """Everything in a collection, in pages of at most 4096 rows."""
@@ -160,10 +164,7 @@ class Milvus:
 
     def count(self, collection: str) -> int:
         """Rows that are there."""
-        rows = self.call(
-            lambda client: client.query(collection, filter="", output_fields=["count(*)"], consistency_level=_STRONG),
-            collection,
-        )
+        rows = self._query(collection, ["count(*)"], filter="")
         return int(rows[0]["count(*)"])
 
 

@@ -32,7 +32,7 @@ _ALIKE = 64
 
 def to_rows(vectors: Vectors) -> Rows:
     """(N, D) float32 unit vectors as (N, D) fixed-point rows of 16 bits, rounded to the nearest ROW_STEP."""
-    return np.rint(vectors * np.float32(32767)).astype(np.int16)
+    return np.asarray(np.rint(vectors * np.float32(32767)), dtype=np.int16)
 
 
 def to_vectors(rows: Rows) -> Vectors:
