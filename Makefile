@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 FACES ?= ../shared/data/lfw_raw_dev
 RUNTIME_PACKAGES := duetface edge_agent recognition_service gallery cli
 export PYTHONDONTWRITEBYTECODE ?= 1
+# Matrices here are small: more BLAS threads than one make a busy machine slower.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench bench-gallery evaluate results train wheel lock docs portraits clean distclean

@@ -1,5 +1,6 @@
 """The `duetface` command."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
+    # Our matrices are small: a second BLAS thread costs more than it saves, and on a busy device ten times so.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         sys.exit(main())
     except Exception:  # noqa: BLE001  # Python's own exit code of a crash, 1, would read as "rejected"

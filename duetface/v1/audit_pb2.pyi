@@ -92,7 +92,9 @@ class AuditRecord(_message.Message):
     id: _builtins.int
     """Gap-free within the realm, from 1."""
     event: _builtins.str
-    """What happened, e.g. "decision", "subject.create", "template.add", "refusal"."""
+    """What happened: "verify", "identify" or "authenticate" for a decision, e.g. "subject_created" or
+    "template_added" for a change, "refusal" for a call that was refused.
+    """
     actor: _builtins.str
     """The caller: role and name of its certificate, e.g. "agent/door-1"."""
     subject_id: _builtins.str

@@ -201,7 +201,7 @@ class LivenessCheck(_message.Message):
     MODEL_SHA256_FIELD_NUMBER: _builtins.int
     LIVE_PROBABILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the check, at most 64 ASCII characters."""
+    """Name of the check, 1 to 64 ASCII characters."""
     model_sha256: _builtins.bytes
     """SHA-256 of the model file, 32 bytes, or empty for a check without a model."""
     live_probability: _builtins.float

@@ -529,7 +529,9 @@ class Decision(_message.Message):
     liveness: _face_pb2.LivenessLevel.ValueType
     """The liveness that the decision rests on. LIVENESS_LEVEL_OFF is said, not left out."""
     decision_id: _builtins.str
-    """Names the audit row, a random UUID."""
+    """Names the audit row, a random UUID. Empty for a face that nobody looked at
+    (DECISION_REASON_SUPERSEDED, DECISION_REASON_OVERLOADED), which has no row.
+    """
     cosine_similarity: _builtins.float
     """Cosine similarity of the best template, in [-1, 1]. Set only for callers with the auditor's
     role: to anybody else it would be an oracle for hill climbing.

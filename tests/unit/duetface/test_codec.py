@@ -188,6 +188,23 @@ def test_an_impossible_quality_is_refused(value: float) -> None:
         probe_from_bytes(message.SerializeToString(), by_digest([SPLIT]))
 
 
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (face_pb2.LivenessCheck(name="", live_probability=0.5), "name"),
+        (face_pb2.LivenessCheck(name="x" * 65, live_probability=0.5), "name"),
+        (face_pb2.LivenessCheck(name="blink", model_sha256=b"short"), "digest"),
+        (face_pb2.LivenessCheck(name="blink", live_probability=float("nan")), "probability"),
+    ],
+)
+def test_an_impossible_liveness_check_is_refused(check: face_pb2.LivenessCheck, message: str) -> None:
+    """Evidence goes into the audit; what cannot be must not get there."""
+    probe = face_pb2.Probe.FromString(serialised(a_face()))
+    probe.liveness.checks.append(check)
+    with pytest.raises(MessageError, match=message):
+        probe_from_bytes(probe.SerializeToString(), by_digest([SPLIT]))
+
+
 @pytest.mark.parametrize("similarity", [None, 0.5])
 def test_a_decision_comes_back_as_it_was(similarity: float | None) -> None:
     """And its similarity is there only if it was put there."""
