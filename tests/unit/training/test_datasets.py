@@ -72,8 +72,17 @@ def test_comparisons_count_each_pair_once_and_leave_out_double_labels() -> None:
     student = np.eye(4, dtype=np.float32)
     teacher = np.eye(4, dtype=np.float32)
     teacher[3] = teacher[0]  # rows 0 and 3: one person, says the teacher
-    impostor, genuine, doubtful = comparisons(student, teacher, np.array([0, 0, 1, 2]))
+    identity, strangers = np.array([0, 0, 1, 2]), np.zeros(4, bool)
+    impostor, genuine, doubtful = comparisons(student, teacher, identity, strangers)
     assert (len(impostor), len(genuine), doubtful) == (4, 1, 1)
+
+
+def test_relatives_are_no_impostors() -> None:
+    """A set of families would make the threshold one that tells siblings apart, and refuse everybody else."""
+    student = np.eye(4, dtype=np.float32)
+    families = np.array([True, True, True, False])
+    impostor, genuine, _ = comparisons(student, student, np.array([0, 0, 1, 2]), families)
+    assert (len(impostor), len(genuine)) == (3, 1)
 
 
 def test_pairs_are_read_in_both_forms(tmp_path: Path) -> None:
