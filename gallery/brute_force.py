@@ -9,6 +9,7 @@ from gallery.index import (
     IndexChange,
     IndexStatistics,
     Match,
+    TemplateIds,
     Vectors,
     check_new_ids,
     check_vectors,
@@ -52,6 +53,11 @@ class BruteForceIndex:
         ids = np.fromiter(rows, dtype=np.int64, count=len(rows))
         similarities = vectors.astype(np.float64) @ np.stack(list(rows.values())).astype(np.float64).T
         return [ranked(ids, row, k) for row in similarities]
+
+    def ids(self) -> TemplateIds:
+        """See GalleryIndex."""
+        rows = self._rows
+        return np.fromiter(rows, dtype=np.int64, count=len(rows))
 
     def compact(self) -> None:
         """See GalleryIndex.  Removals leave nothing to do here."""

@@ -71,11 +71,12 @@ def _adopt(realm: Realm, view: View, path: Path) -> None:
     spaces: dict[SpaceKey, Space] = {}
     for place in range(0, len(parts), 2):
         partition, digest, rotation_version, _ = json.loads(header.names[place])
-        space = view.empty_space()
+        key = SpaceKey(partition, bytes.fromhex(digest), rotation_version)
+        space = view.new_space(key)
         space.index.restore(parts[place])
         parts[place] = b""  # the index has its own copy
         roster = Roster.from_bytes(parts[place + 1])
-        spaces[SpaceKey(partition, bytes.fromhex(digest), rotation_version)] = Space(space.index, roster)
+        spaces[key] = Space(space.index, roster)
     view.adopt(header.revision, spaces)
 
 

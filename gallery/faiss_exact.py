@@ -139,6 +139,10 @@ class FaissExactIndex:
         similarities = np.concatenate([similarities for _, similarities in found], axis=1)
         return [ranked(ids[row], similarities[row], k) for row in range(len(vectors))]
 
+    def ids(self) -> TemplateIds:
+        """See GalleryIndex."""
+        return np.concatenate([np.empty(0, np.int64), *(chunk.ids[: chunk.used] for chunk in self._chunks)])
+
     def compact(self) -> None:
         """See GalleryIndex.  Removals leave nothing to do here."""
 

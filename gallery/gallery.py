@@ -15,8 +15,8 @@ from duetface.errors import ContractError, MessageError
 from gallery import checkpoint, enrolment, failures, followers, recognition, subjects, templates
 from gallery.enrolment import NewTemplate
 from gallery.erasure import Eraser
-from gallery.faiss_exact import FaissExactIndex
 from gallery.index import Vectors, check_vectors
+from gallery.indexes import faiss_exact
 from gallery.keys import KeyProvider
 from gallery.ledger import Details, Entry, canonical, read_audit, read_changes, verify_audit
 from gallery.maintenance import Maintenance
@@ -54,7 +54,7 @@ class GalleryOptions:
 
     dimension: D of every embedding.  templates_per_subject: most templates of one subject in one space.
     spaces: the only template spaces accepted, or None for any.
-    index_factory: makes an empty index of a dimension.
+    index_factory: makes an index of a dimension; gallery.indexes has one of each kind.
     busy_timeout_ms: how long a SQLite write waits for another process's lock.
     snapshot_path: where Maintenance.write_snapshot writes, and open begins with, sealed copies of the indexes.
     follower: name of this process if it is a replica: erasures wait until it has followed (`refresh`).
@@ -63,7 +63,7 @@ class GalleryOptions:
     dimension: int = 512
     templates_per_subject: int = 64
     spaces: frozenset[bytes] | None = None
-    index_factory: IndexFactory = FaissExactIndex
+    index_factory: IndexFactory = faiss_exact
     busy_timeout_ms: int = 5000
     snapshot_path: Path | None = None
     follower: str = ""

@@ -63,6 +63,9 @@ class GalleryIndex(Protocol):
     def search(self, vectors: Vectors, k: int) -> list[list[Match]]:
         """Per vector the k (or all, if fewer) best templates: highest cosine first, equal ones by ascending id."""
 
+    def ids(self) -> TemplateIds:
+        """Of all templates, in any order: what an index that outlives the process has kept of an earlier run."""
+
     def compact(self) -> None:
         """Finish what removals left to do, beside searches; afterwards nothing removed is in memory."""
 

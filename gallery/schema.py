@@ -102,6 +102,7 @@ consents = Table(
     Column("withdrawn_at_us", BigInteger),
     PrimaryKeyConstraint("realm_id", "consent_id"),
     UniqueConstraint("realm_id", "consent_id", "subject_key", "given_at_us", "expires_at_us", name="whole_consent"),
+    Index("consents_of_subject", "realm_id", "subject_key"),
     _subject(),
     CheckConstraint("given_at_us <= expires_at_us", name="order"),
 )
@@ -148,6 +149,8 @@ templates = Table(
     ),
     CheckConstraint("quality >= 0 AND quality <= 1", name="quality_range"),
     Index("templates_of_subject", "realm_id", "subject_key", "space_digest"),
+    # Without it, deleting a consent reads every template to see that none is left under it.
+    Index("templates_of_consent", "realm_id", "consent_id"),
 )
 
 changes = Table(
@@ -182,6 +185,7 @@ audit = Table(
     Column("previous_digest", LargeBinary(32), nullable=False),
     Column("own_digest", LargeBinary(32), nullable=False),
     PrimaryKeyConstraint("realm_id", "audit_id"),
+    Index("audit_of_revision", "realm_id", "revision"),
 )
 
 failures = Table(

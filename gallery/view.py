@@ -4,6 +4,7 @@ The store is the truth.  Every change is seen here by reading it back from the s
 or a failure in between heals at the next look, and a replica follows exactly as the writer does.
 """
 
+import hashlib
 import itertools
 import logging
 import threading
@@ -27,8 +28,11 @@ from gallery.vault import Vault
 
 logger = logging.getLogger(__name__)
 
-IndexFactory = Callable[[int], GalleryIndex]
-"""Makes an empty index of a dimension."""
+IndexFactory = Callable[[int, str], GalleryIndex]
+"""Makes an index of a dimension, under a name of [a-z0-9_] that is always the same for what it holds.
+
+It is empty, unless it outlives the process: then it may hold what an earlier run has left.
+"""
 
 Progress = Callable[[int], None]
 """Told the number of templates loaded so far."""
@@ -122,13 +126,17 @@ class View:
     def _load(self, connection: Connection, progress: Progress | None) -> None:
         self._spaces = {}
         revision = connection.execute(select(realms.c.revision).where(realms.c.realm_id == self._realm_id)).scalar_one()
-        stored = read_templates(connection, self._realm_id)
+        stored = read_templates(connection, self._realm_id, by_id=True)
         loaded = 0
         while batch := list(itertools.islice(stored, _BATCH)):
             self._put(batch)
             loaded += len(batch)
             if progress is not None:
                 progress(loaded)
+        for space in self._spaces.values():
+            # What an earlier run left in an index that outlives it, and the store has deleted since.
+            stale = set(space.index.ids().tolist()) - set(space.roster.all_ids())
+            space.index.remove(sorted(stale))
         self.applied_revision = revision
 
     def _follow(self, connection: Connection, changes: list[Change]) -> None:
@@ -174,7 +182,7 @@ class View:
 
     def _space(self, key: SpaceKey) -> Space:
         if key not in self._spaces:
-            self._spaces = self._spaces | {key: self.empty_space()}
+            self._spaces = self._spaces | {key: self.new_space(key)}
         return self._spaces[key]
 
     def _drop_all_but(self, touched: set[int], current: dict[int, SpaceKey]) -> None:
@@ -183,10 +191,18 @@ class View:
             if gone:
                 space.roster.remove(sorted(gone))
                 space.index.remove(sorted(gone))
-        self._spaces = {key: space for key, space in self._spaces.items() if not space.roster.empty}
+        self._keep(lambda _, space: not space.roster.empty)
 
     def _forget_partition(self, partition: str) -> None:
-        self._spaces = {key: space for key, space in self._spaces.items() if key.partition != partition}
+        self._keep(lambda key, _: key.partition != partition)
+
+    def _keep(self, wanted: Callable[[SpaceKey, Space], bool]) -> None:
+        gone = [space for key, space in self._spaces.items() if not wanted(key, space)]
+        self._spaces = {key: space for key, space in self._spaces.items() if wanted(key, space)}
+        for space in gone:
+            # An index that outlives the process may have got new templates from another one: only ours are removed.
+            space.index.remove(space.roster.all_ids())
+            space.index.compact()
 
     def _of_subject(self, partition: str, subject_key: int) -> list[int]:
         spaces = (space for key, space in self._spaces.items() if key.partition == partition)
@@ -210,9 +226,11 @@ class View:
         with self._following:
             yield self.applied_revision, self._spaces
 
-    def empty_space(self) -> Space:
-        """A space to be filled and adopted."""
-        return Space(self._factory(self._dimension), Roster())
+    def new_space(self, key: SpaceKey) -> Space:
+        """A space to be filled, or restored and adopted."""
+        place = f"{key.partition}\n{key.rotation_version}".encode() + key.space_digest
+        name = f"realm_{self._realm_id}_{hashlib.sha256(place).hexdigest()[:24]}"
+        return Space(self._factory(self._dimension, name), Roster())
 
     def adopt(self, revision: int, spaces: dict[SpaceKey, Space]) -> None:
         """Begin with spaces that have followed to a revision, instead of loading them from the store."""

@@ -1,4 +1,4 @@
-"""Erasures that wait for their proof, and the replicas that must have followed before one is proven."""
+"""Erasures that wait for their proof, the replicas that must have followed, and the indexes that deletions need."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make both tables."""
+    """Make both tables and three indexes."""
+    op.create_index("consents_of_subject", "consents", ["realm_id", "subject_key"])
+    op.create_index("templates_of_consent", "templates", ["realm_id", "consent_id"])
+    op.create_index("audit_of_revision", "audit", ["realm_id", "revision"])
     op.create_table(
         "erasures",
         sa.Column("realm_id", sa.Integer(), nullable=False),

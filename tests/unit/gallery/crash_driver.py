@@ -29,6 +29,7 @@ def open_gallery(path: Path, *, create: bool = False) -> Gallery:
 def change_until_killed(path: Path, start: int, acknowledgements: int) -> None:
     """Enrol for ever, erase every third; each line on the pipe is a change whose call has returned."""
     gallery = open_gallery(path)
+    os.write(acknowledgements, b"open\n")
     for number in range(start, start + 10**6):
         name = f"s{number}"
         gallery.create_subject(name, "", consent(CLOCK), OPERATOR)
@@ -99,16 +100,21 @@ def settle(path: Path) -> dict[str, int | None]:
     return stored
 
 
-def one_round(path: Path, acknowledged: dict[str, int | None], start: int, seconds: float) -> int:
-    """Kill after `seconds`; returns how many changes were acknowledged in it."""
+def one_round(path: Path, acknowledged: dict[str, int | None], start: int, instants: random.Random) -> int:
+    """Kill at a random instant while changes are made, or in one of ten rounds while the gallery opens.
+
+    Returns how many changes were acknowledged in it.
+    """
     read, write = os.pipe()
     child = in_child(lambda: change_until_killed(path, start, write))
     os.close(write)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
     with os.fdopen(read, "rb") as pipe:
-        lines = pipe.read().decode().splitlines()
+        if instants.random() < 0.9:
+            pipe.readline()
+        time.sleep(instants.uniform(0, 0.25))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        lines = [line for line in pipe.read().decode().splitlines() if line != "open"]
     for line in lines:
         verb, name, captures = line.split(" ")
         acknowledged[name] = int(captures) if verb == "+" else None
@@ -125,7 +131,7 @@ def main(folder: str, rounds: str, seed: str) -> None:
     changes = 0
     for number in range(int(rounds)):
         acknowledged = settle(path)
-        changes += one_round(path, acknowledged, 1 + number * 10**4, instants.uniform(0.05, 0.6))
+        changes += one_round(path, acknowledged, 1 + number * 10**4, instants)
     sys.stdout.write(json.dumps({"kills": int(rounds), "acknowledged_changes": changes, "lost": 0}) + "\n")
 
 
