@@ -42,6 +42,7 @@ from gallery.store import SqlStore
 from gallery.subjects import check_subject_id, check_text
 from gallery.templates import Capture
 from gallery.view import IndexFactory, Progress, View, changing
+from gallery.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
@@ -337,6 +338,10 @@ class Gallery:
         if self._options.follower:
             followers.report(self._realm, self._options.follower, revision)
         return revision
+
+    def wakeup(self) -> Wakeup:
+        """For a replica's follower: `wait` until another process has committed, then `refresh`; poll all the same."""
+        return Wakeup(self._realm.store)
 
     @property
     def maintenance(self) -> Maintenance:

@@ -14,6 +14,7 @@ from gallery.records import Clock
 from gallery.schema import realms, secrets, subject_keys, templates
 from gallery.store import SqlStore
 from gallery.vault import Vault
+from gallery.wakeup import announce
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Realm:
     def writing(self) -> Iterator[Writing]:
         """A write transaction that holds the realm's lock; see SqlStore.writing."""
         with self.store.writing() as connection:
-            yield Writing(connection, self.realm_id, self.vault, Ledger(connection, self.realm_id, self.clock()))
+            ledger = Ledger(connection, self.realm_id, self.clock())
+            before = ledger.revision
+            yield Writing(connection, self.realm_id, self.vault, ledger)
+            if ledger.revision != before:
+                announce(self.store, connection)
 
     def now_us(self) -> int:
         """The present, as the store writes it."""

@@ -52,7 +52,7 @@ class SqlStore:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
-        with self._explained(), self.engine.connect() as connection:
+        with self.explained(), self.engine.connect() as connection:
             if self.path is None:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
@@ -60,14 +60,14 @@ class SqlStore:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits at the end of the block, or leaves nothing behind if it raises."""
-        with self._explained(), self._write_lock, self.engine.connect() as connection:
+        with self.explained(), self._write_lock, self.engine.connect() as connection:
             connection = connection.execution_options(duetface_write=True)
             with connection.begin():
                 yield connection
 
     def rewrite(self) -> None:
         """Write the database anew, so that no page keeps a stale copy of a row that moved or was deleted."""
-        with self._explained(), self._write_lock:
+        with self.explained(), self._write_lock:
             for statement in ["VACUUM"] if self.path else [f"VACUUM FULL {table}" for table in _PERSONAL_TABLES]:
                 self._autocommit(statement)
 
@@ -77,7 +77,7 @@ class SqlStore:
         SQLite: copy the log into the database and cut it to nothing.  PostgreSQL: go once round all files of the
         log, since it gives old ones to new parts of the log with their bytes still in them (wal_recycle).
         """
-        with self._explained(), self._write_lock:
+        with self.explained(), self._write_lock:
             if self.path is not None:
                 busy, *_ = self._autocommit("PRAGMA wal_checkpoint(TRUNCATE)")
                 return not busy
@@ -109,7 +109,8 @@ class SqlStore:
             raw.close()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Turn a driver's error into a GalleryError that names the database and the remedy."""
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error) as error:

@@ -348,6 +348,23 @@ def test_a_replica_follows_by_polling(world):
         assert replica.statistics().templates == world.gallery.statistics().templates == 2
 
 
+def test_a_follower_is_woken_by_another_process_commit(world):
+    """Polling guarantees, a hint is faster; a decision changes no index and wakes nobody needlessly."""
+    with Gallery.open(world.url, "hq", world.keys, world.clock, OPTIONS) as replica:
+        wakeup = replica.wakeup()
+        assert not wakeup.wait(0.1)
+        world.enrol("alice", 1)
+        assert wakeup.wait(10)
+        replica.refresh()
+        assert replica.identify(person(1), SPACE)[0].subject_id == "alice"
+        waiting = threading.Thread(target=wakeup.wait, args=(60,))
+        waiting.start()
+        wakeup.close()
+        waiting.join(10)
+        assert not waiting.is_alive()
+        assert not wakeup.wait(10)
+
+
 def test_an_index_that_fails_after_the_commit_heals_before_the_next_search(world, caplog):
     """Committed is committed: the caller gets its revision, and no search is answered from before it."""
     view = world.gallery._view
