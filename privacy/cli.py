@@ -72,6 +72,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     attack.add_argument("--adversarial-weight", type=float, default=0.0)
     attack.add_argument("--device", default="cpu", help="cpu or cuda")
     attack.add_argument("--threads", type=int, default=1)
+    attack.add_argument("--linear-victims", type=int, default=60, help="of the linear attack, a second or two each")
     attack.add_argument("--fmr", type=float, default=1e-3, help="of the threshold that hill climbing meets")
     attack.add_argument("--queries", type=int, default=10_000, help="of hill climbing, a victim")
     attack.add_argument("--victims", type=int, default=100, help="of hill climbing")

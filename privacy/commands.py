@@ -19,7 +19,7 @@ from privacy.identity import comparison_people, figures
 from privacy.losses import Features
 from privacy.pack import Pack, read_pack
 from privacy.record import Result, where_and_when, write
-from privacy.scene import Cast, Places, build_pack, pack_path
+from privacy.scene import Cast, Places, build_pack, observe_victims, pack_path
 
 Say = Callable[[str], None]
 
@@ -37,6 +37,12 @@ def observe(arguments: argparse.Namespace, say: Say) -> Path:
 
 def attack(arguments: argparse.Namespace, say: Say) -> str:
     """Run one attack on a pack (made first if need be); returns its result as JSON."""
+    if arguments.kind == "linear":
+        observed, crops = observe_victims(arguments.split, places_of(arguments), arguments.linear_victims)
+        found = untrained.linear_attack(observed, crops.rgb, crops.people, arguments.seed).to_dict()
+        if arguments.publish is not None:
+            publish(found, arguments.publish)
+        return json.dumps(found, indent=1)
     spec = spec_named(arguments.split, arguments.models)
     path = pack_path(places_of(arguments), spec, cast_of(arguments))
     if not path.exists():
@@ -127,8 +133,6 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
     from privacy import trained
 
     seed = arguments.seed
-    if arguments.kind == "linear":
-        return untrained.linear_attack(pack, spec, seed)
     if arguments.kind == "templates":
         return untrained.template_attack(pack, spec, seed)
     if arguments.kind == "hill-climbing":

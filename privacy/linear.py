@@ -27,7 +27,6 @@ Floats = NDArray[np.float64]
 SMOOTHNESS = (0.0, 1e-8, 1e-4, 1e-2)  # relative to the data term; an attacker reports the best
 ITERATIONS = 60  # half of them were enough for every split of method.md 4.1
 RELATIVE_ENERGY = 1e-18  # of the first residual: where float64 has no more to give
-TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class LinearSystem:
     gram, partners: (T, N, N) such that A^T A x = sum over t of gram[t] x partners[t]; rows u of the block of which
     the same channels are sent share one t: gram is their sum of M_u^T M_u, partners the sum of M_v^T M_v.
     smooth: (N, N), gradient^T gradient of one line.  smoothness: weight of the prior, r^2 included.
+    redundant: whether r > 1.
     """
 
     gram: Floats
     partners: Floats
     smooth: Floats
     smoothness: float
+    redundant: bool
 
     def apply(self, planes: Floats) -> Floats:
         """(..., 3, N, N) -> the same: (A^T A + smoothness * gradient^T gradient) x."""
@@ -52,7 +53,13 @@ class LinearSystem:
         return np.asarray(result)
 
     def preconditioner(self) -> Preconditioner:
-        """What the operator does to each cosine of the whole picture, were they its eigenvectors: nearly so."""
+        """What the operator does to each cosine of the whole picture, were they its eigenvectors: nearly so if r > 1.
+
+        At r = 1 the operator is a projection with the prior, two clusters of eigenvalues: best left alone, and
+        without prior the answer then is the zero fill, which moves nothing that was not sent.
+        """
+        if not self.redundant:
+            return Preconditioner(np.eye(len(self.smooth)), np.ones_like(self.smooth))
         cosines = cosine_basis(self.smooth.shape[0])
         seen = np.einsum("ti,tj->ij", _gains(self.gram, cosines), _gains(self.partners, cosines))
         rough = _gains(self.smooth[None], cosines)[0]
@@ -93,7 +100,8 @@ def system_of(spec: SplitSpec, smoothness: float) -> LinearSystem:
     summed = np.stack([gram[kind_of_row == kind].sum(axis=0) for kind in range(len(kinds))])
     partners = np.einsum("tv,vpq->tpq", kinds, gram)
     step = np.diff(np.eye(spec.crop), axis=0)
-    return LinearSystem(summed, partners, step.T @ step, smoothness * spec.upsampling**2)
+    prior = smoothness * spec.upsampling**2
+    return LinearSystem(summed, partners, step.T @ step, prior, redundant=spec.upsampling > 1)
 
 
 def reconstruct(
@@ -128,15 +136,16 @@ def conjugate_gradients(system: LinearSystem, right: Floats, start: Floats, iter
     energy = _dot(residual, direction)
     enough = RELATIVE_ENERGY * energy
     for _ in range(iterations):
-        if (energy <= enough).all():
+        going = energy > enough  # a plane that is solved must not go on dividing rounding errors
+        if not going.any():
             break
         moved = system.apply(direction)
-        step = energy / np.maximum(_dot(direction, moved), TINY)
+        step = np.where(going, energy / np.where(going, _dot(direction, moved), 1.0), 0.0)
         x += step * direction
         residual -= step * moved
         ready = preconditioner.apply(residual)
         next_energy = _dot(residual, ready)
-        direction = ready + next_energy / np.maximum(energy, TINY) * direction
+        direction = ready + np.where(going, next_energy / np.where(going, energy, 1.0), 0.0) * direction
         energy = next_energy
     return x
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from duetface.manifest import ModelCatalogue
 from duetface.spec import SplitSpec
+from edge_agent.landmarks import FaceMesh
 from networks.teacher import read_teacher
-from privacy.messages import Device, device_for, message_folder, write_messages
+from privacy.messages import Device, device_for, message_folder, message_of, write_messages
 from privacy.observation import Observed, observe
 from privacy.pack import Group, Pack, write_pack
-from privacy.people import Crops, attackers, check_disjoint, victims
+from privacy.people import Crops, attackers, capture_crop, check_disjoint, victims
 from recognition_service.embedder import Embedder
 from training.datasets import load
 
@@ -105,6 +106,18 @@ def build_pack(split: str, places: Places, cast: Cast, progress: Progress) -> Pa
     path = pack_path(places, device.spec, cast)
     write_pack(Pack(attacker, victim, others.rgb, tuple(pairs), meta), path)
     return path
+
+
+def observe_victims(split: str, places: Places, count: int) -> tuple[Observed, Crops]:
+    """Messages of `count` victims, spread over the set, made on the spot and kept nowhere.
+
+    The published split's messages are of 2 MB each, so a pack of them would fill a disk.
+    """
+    device, mesh = device_for(split, places.models), FaceMesh.load(places.models)
+    crops, _ = victims(places.data)
+    chosen = crops.rows(np.linspace(0, len(crops) - 1, count).astype(np.int64))
+    messages = [message_of(capture_crop(np.asarray(rgb), mesh), device) for rgb in chosen.rgb]
+    return observe(messages, device.spec), chosen
 
 
 def embedder_of(spec: SplitSpec, models: Path) -> Embedder | None:

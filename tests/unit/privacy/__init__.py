@@ -1,0 +1,1 @@
+"""Tests of the attack suite; they need torch."""
