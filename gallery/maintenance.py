@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import select
 
 from duetface.errors import GalleryError
-from gallery import checkpoint, enrolment, failures, purging, rekeying, subjects, templates
+from gallery import checking, checkpoint, enrolment, failures, purging, rekeying, subjects, templates
+from gallery.checking import CheckReport
 from gallery.erasure import Eraser
 from gallery.ledger import Entry, from_us, to_us
 from gallery.purging import PurgePolicy, PurgeReport
@@ -97,6 +98,10 @@ class Maintenance:
             failures.forget_stale(writing.connection, self._realm.realm_id, before_us)
         self._eraser.complete()
         return report
+
+    def check(self, space_digest: bytes, threshold: float) -> CheckReport:
+        """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration)."""
+        return checking.check(self._realm, self._view, space_digest, threshold)
 
     def export(self, subject_id: str, actor: Actor, partition: str = "") -> dict[str, Any]:
         """Everything held about a person, as JSON-able values: record, consents, templates, audit rows.

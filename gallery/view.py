@@ -242,6 +242,12 @@ class View:
         for space in self._spaces.values():
             space.index.compact()
 
+    def held(self, partition: str, space_digest: bytes) -> set[int]:
+        """The template ids that the indexes hold of a space."""
+        wanted = (partition, space_digest)
+        spaces = (space for key, space in self._spaces.items() if (key.partition, key.space_digest) == wanted)
+        return {int(i) for space in spaces for i in space.index.ids()}
+
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """The whole content of each index, with a name for people."""
         for key, space in self._spaces.items():
