@@ -57,6 +57,9 @@ class Vault:
         self._dimension = dimension
         self._matrix = functools.cache(self._make_matrix)
         self._transfer = functools.cache(self._make_transfer)
+        # One takes some 0.4 s at D = 512: now, and not in the first requests, each of which would make its own.
+        for version in keys.rotation_versions():
+            self._matrix(version)
 
     def _make_matrix(self, version: int) -> NDArray[np.float64]:
         return orthogonal_matrix(self._keys.rotation_seed(version), self._dimension)
