@@ -15,6 +15,8 @@ from gallery.vault import SealedSubjectKey, SubjectPlace, Vault
 
 _ID_LENGTH = 128
 _LABEL_LENGTH = 256
+# Kerberos's customary tolerance (RFC 4120, section 8.2): five minutes.
+_CLOCK_SKEW_US = 5 * 60 * 10**6
 
 
 def check_subject_id(subject_id: str) -> str:
@@ -86,18 +88,23 @@ def insert_key(connection: Connection, realm_id: int, subject_key: int, sealed: 
 def insert_consent(
     connection: Connection, realm_id: int, subject_key: int, consent_id: int, consent: Consent, now_us: int
 ) -> None:
-    """Write a consent; raises ConsentError unless it is valid now, MessageError for a text that is too long."""
+    """Write a consent; raises ConsentError unless it is valid now, MessageError for a text that is too long.
+
+    A device's clock may be a little ahead of this one: then the consent is stored as given now.
+    """
     given_us = to_us(consent.given_at)
     expires_us = NEVER_US if consent.expires_at is None else to_us(consent.expires_at)
-    if not given_us <= now_us < expires_us:
-        raise ConsentError("the consent is not valid now: it must have been given before and end later")
+    if given_us - now_us > _CLOCK_SKEW_US:
+        raise ConsentError("the consent was given in the future: set this machine's clock")
+    if expires_us <= now_us:
+        raise ConsentError("the consent is not valid now: its end must lie in the future")
     values = {
         "realm_id": realm_id,
         "consent_id": consent_id,
         "subject_key": subject_key,
         "purpose": check_text(consent.purpose, 256, "a consent's purpose"),
         "version": check_text(consent.version, 64, "a consent's version"),
-        "given_at_us": given_us,
+        "given_at_us": min(given_us, now_us),
         "expires_at_us": expires_us,
     }
     connection.execute(insert(consents).values(values))

@@ -54,7 +54,9 @@ def insert_template(
         .limit(1)
     ).first()
     if consent is None:
-        raise ConsentError("the subject has no consent that is valid now: record a new one before enrolling")
+        raise ConsentError(
+            "the subject has no consent that is valid now: delete the subject and enrol it anew with a consent"
+        )
     values = {
         "realm_id": realm_id,
         "template_id": place.template_id,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, select
 
-from duetface.errors import DuetFaceError, OverloadedError
+from duetface.errors import OverloadedError
 from gallery.index import GalleryIndex, IndexChange, Vectors
 from gallery.ledger import read_changes
 from gallery.realm import Realm, Writing
@@ -101,7 +101,7 @@ class View:
         self._committed = max(self._committed, revision)
         try:
             self.catch_up()
-        except (DuetFaceError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, an error here would deny a commit
             logger.error("index is behind the store", extra={"kind": type(error).__name__})
 
     def require(self, revision: int) -> None:
