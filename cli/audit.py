@@ -41,6 +41,19 @@ def tail(
             records = newer or records
 
 
+@app.command(epilog="Example: `duetface audit verify`")
+def verify(state: State = None, as_json: Json = False) -> None:
+    """Recompute the chain over every record of the state folder; a removed or changed record is named."""
+    from cli.connection import open_gallery
+
+    with open_gallery(state) as gallery:
+        count = gallery.verify_audit()
+    if as_json:
+        output.result_json({"records": count, "whole": True})
+        return
+    output.result(f"{count} record(s), none removed or changed")
+
+
 def _print(records: "Sequence[AuditRecord]", as_json: bool) -> None:
     for record in records:
         if as_json:

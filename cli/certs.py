@@ -42,8 +42,13 @@ def issue(
 
     roles = [_role(word) for word in role]
     folder = existing_state(state)
-    target = out if out is not None else folder / "clients" / name
+    filed = folder / "clients" / name
+    target = out if out is not None else filed
+    if (filed / "client.crt").exists():
+        raise ConfigError(f"{filed} is there already: choose another --name, so that each can be revoked by its own")
     peer = authority.Authority.load(folder / "ca").issue_client(roles, name, target, datetime.now(UTC), days)
+    if target != filed:  # the certificate without its key, so that a lost device can be revoked by name
+        identity.write_private(filed / "client.crt", (target / "client.crt").read_bytes())
     files = [target / file for file in ("client.crt", "client.key", "ca.crt")]
     if as_json:
         output.result_json({**_peer(peer), "folder": target, "files": files})
@@ -78,18 +83,30 @@ def show(name: Name, state: State = None, as_json: Json = False) -> None:
         output.result(f"{key:12} {', '.join(value) if isinstance(value, list) else value}")
 
 
-@app.command(epilog="Example: `duetface certs revoke door-1`")
-def revoke(name: Name, state: State = None, as_json: Json = False) -> None:
+@app.command(epilog="Examples: `duetface certs revoke door-1`, `duetface certs revoke --certificate door-1.crt`")
+def revoke(
+    name: Annotated[str, typer.Argument(help="The name in the certificate, e.g. door-1.")] = "",
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="A certificate file, for one that is not kept here.")
+    ] = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
     """Refuse a certificate from now on; a running service of this state folder notices by itself."""
-    from duetface.authority import Authority
+    from duetface import identity, revocation
 
     folder = existing_state(state)
-    one = _find(folder, name)
-    Authority.load(folder / "ca").revoke(one.peer.fingerprint, datetime.now(UTC))
+    if bool(name) == (certificate is not None):
+        raise ConfigError("revoke whom? Give a NAME of `duetface certs list`, or --certificate FILE")
+    if certificate is not None:
+        peer = identity.PeerIdentity.from_pem(identity.read_file(certificate))
+    else:
+        peer = _find(folder, name).peer
+    revocation.revoke(folder / "revoked.json", peer.fingerprint, datetime.now(UTC))
     if as_json:
-        output.result_json({"name": name, "fingerprint": one.peer.fingerprint, "revoked": True})
+        output.result_json({"name": peer.name, "fingerprint": peer.fingerprint, "revoked": True})
         return
-    output.result(f"{one.peer.label} is revoked; to issue a new one, choose another --name or --out")
+    output.result(f"{peer.label} is revoked; to issue a new one, choose another --name")
 
 
 def _role(word: str) -> Any:
@@ -104,7 +121,7 @@ def _role(word: str) -> Any:
 def _issued(folder: Path) -> "list[Issued]":
     from duetface.authority import issued_certificates
 
-    return issued_certificates(folder / "clients", folder / "ca" / "revoked.json")
+    return issued_certificates(folder / "clients", folder / "revoked.json")
 
 
 def _find(folder: Path, name: str) -> "Issued":

@@ -8,6 +8,7 @@ from duetface.errors import ConfigError
 
 if TYPE_CHECKING:
     from duetface.client import Client
+    from gallery.gallery import Gallery
 
 DEFAULT_ADDRESS = "127.0.0.1:50061"
 
@@ -54,6 +55,20 @@ def connect(state: Path | None, service: str | None, identity: Path | None, name
 
     address = service_address(service, state)
     return Client.connect(address, ClientIdentity.load(identity_folder(identity, state, name)))
+
+
+def open_gallery(state: Path | None) -> "Gallery":
+    """The gallery of a state folder itself, without a service: for whoever may read its keys."""
+    from datetime import UTC, datetime
+
+    from duetface.identity import PeerIdentity, read_file
+    from gallery.gallery import Gallery
+    from gallery.keys import read_key_files
+    from recognition_service.config import load_config
+
+    config = load_config(existing_state(state))
+    realm = PeerIdentity.from_pem(read_file(config.state / "server" / "server.crt")).realm
+    return Gallery.open(config.database_url, realm, read_key_files(config.state / "keys"), lambda: datetime.now(UTC))
 
 
 def _check_address(address: str) -> None:

@@ -54,7 +54,7 @@ def _certificates(state: Path | None) -> str:
     from duetface.identity import PeerIdentity, read_file
 
     folder = existing_state(state)
-    issued = issued_certificates(folder / "clients", folder / "ca" / "revoked.json")
+    issued = issued_certificates(folder / "clients", folder / "revoked.json")
     server = PeerIdentity.from_pem(read_file(folder / "server" / "server.crt"))
     holders = [server, *(one.peer for one in issued if not one.revoked)]
     first = min(holders, key=lambda peer: peer.not_after)

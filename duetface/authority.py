@@ -1,7 +1,6 @@
-"""The realm's own certificate authority: one root, short names, an expiry, and a list of revoked certificates."""
+"""The realm's own certificate authority: one root, short names, an expiry."""
 
 import ipaddress
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from duetface.errors import ConfigError
 from duetface.identity import PeerIdentity, Role, load_signing_key, read_file, read_private, write_private
+from duetface.revocation import read_revoked
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 397  # the longest that browsers accept; a device should come by once a year
@@ -33,7 +33,7 @@ class Issued:
 
 @dataclass(frozen=True)
 class Authority:
-    """The realm's root certificate and key, in `folder` (ca.crt, ca.key, revoked.json)."""
+    """The realm's root certificate and key, in `folder` (ca.crt, ca.key)."""
 
     folder: Path
     realm: str
@@ -125,58 +125,15 @@ class Authority:
         write_private(folder / "ca.crt", self.certificate.public_bytes(serialization.Encoding.PEM))
         return PeerIdentity.from_certificate(certificate)
 
-    def revoke(self, fingerprint: str, now: datetime) -> None:
-        """Refuse a certificate from now on; the service reads the list again when it changes."""
-        revoked = _read_revoked(self.folder / "revoked.json")
-        revoked.setdefault(fingerprint, now.isoformat())
-        write_private(self.folder / "revoked.json", json.dumps(revoked, indent=1).encode())
-
 
 def issued_certificates(clients_folder: Path, revoked_file: Path) -> list[Issued]:
     """The client certificates kept in the state folder, by name."""
-    revoked = _read_revoked(revoked_file)
+    revoked = read_revoked(revoked_file)
     found = []
     for path in sorted(clients_folder.glob("*/client.crt")):
         peer = PeerIdentity.from_pem(read_file(path))
         found.append(Issued(peer=peer, folder=path.parent, revoked=peer.fingerprint in revoked))
     return found
-
-
-class RevocationList:
-    """The revoked fingerprints of revoked.json, read again whenever the file changes.
-
-    A file that cannot be read revokes nobody silently: it raises ConfigError, and the caller refuses.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """path: revoked.json; need not exist."""
-        self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._fingerprints: frozenset[str] = frozenset()
-
-    def __contains__(self, fingerprint: str) -> bool:
-        """Whether the certificate with this SHA-256 (hex) was revoked."""
-        try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-        except FileNotFoundError:
-            stamp = None
-        if stamp != self._stamp:
-            self._fingerprints = frozenset(_read_revoked(self._path))
-            self._stamp = stamp
-        return fingerprint in self._fingerprints
-
-
-def _read_revoked(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    try:
-        revoked = json.loads(read_file(path))
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged; restore it from a backup, or nobody is refused") from error
-    if not isinstance(revoked, dict):
-        raise ConfigError(f"{path} is damaged: expected an object of fingerprints")
-    return revoked
 
 
 def _check_name(what: str, name: str) -> None:

@@ -111,6 +111,7 @@ class AuditRecord:
     reason: str
     revision: int
     detail: dict[str, Any]
+    actor_fingerprint: str
 
 
 class Client:
@@ -274,8 +275,13 @@ class Client:
         return [_record_from_message(record) for record in self._call(self._audit.ListAuditRecords, request).records]
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        with service_errors(self._address):
-            return method(request, timeout=self._timeout_s)
+        try:
+            with service_errors(self._address):
+                return method(request, timeout=self._timeout_s)
+        except ServiceError as error:
+            if error.reason == "unknown_split":
+                self._splits = None  # the service has moved on: ask anew before the next probe
+            raise
 
 
 @contextmanager
@@ -361,4 +367,5 @@ def _record_from_message(message: audit_pb2.AuditRecord) -> AuditRecord:
         reason=message.reason,
         revision=message.revision,
         detail=json.loads(message.detail_json or "{}"),
+        actor_fingerprint=message.actor_fingerprint,
     )

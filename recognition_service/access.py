@@ -77,7 +77,7 @@ def unnamed_actor(certificate_pem: bytes) -> Actor:
 
 
 class Revoked(Protocol):
-    """The revoked certificates, e.g. duetface.authority.RevocationList."""
+    """The revoked certificates, e.g. duetface.revocation.RevocationList."""
 
     def __contains__(self, fingerprint: str) -> bool:
         """Whether the certificate with this SHA-256 (hex) was revoked."""

@@ -15,9 +15,9 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from duetface import __version__
-from duetface.authority import RevocationList
 from duetface.errors import ConfigError, GalleryError
 from duetface.identity import PeerIdentity, read_file, server_credentials
+from duetface.revocation import RevocationList
 from duetface.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -195,7 +195,7 @@ class _Parts:
             await self._drain(server)
 
     def _guard(self) -> Guard:
-        revoked = RevocationList(self._config.state / "ca" / "revoked.json")
+        revoked = RevocationList(self._config.state / "revoked.json")
         gatekeeper = Gatekeeper(self._realm, revoked, self._clocks.now)
         return Guard(gatekeeper, self._admission, self._audit, self._in_flight, self._clocks.monotonic_s)
 

@@ -1,7 +1,8 @@
 """The state folder of a realm: its authority, certificates, keys, configuration and database.
 
 config.toml         settings, commented
-ca/                 ca.crt, ca.key, revoked.json: whoever holds ca.key may let anybody in
+ca/                 ca.crt, ca.key: whoever holds ca.key may let anybody in; keep it elsewhere if you can
+revoked.json        fingerprints of certificates that are refused; without it nobody is let in
 server/             server.crt, server.key, ca.crt of the service
 clients/NAME/       client.crt, client.key, ca.crt of each client
 keys/               realm.key seals the templates, rotation.key turns them; lose one and the gallery is gone
@@ -18,6 +19,7 @@ from pathlib import Path
 from duetface.authority import Authority
 from duetface.errors import ConfigError
 from duetface.identity import Role, write_private
+from duetface.revocation import create_revocation_list
 from gallery.gallery import Gallery
 from gallery.keys import create_key_files, read_key_files
 from recognition_service.config import Listen, default_config_text
@@ -55,6 +57,7 @@ def _fill(folder: Path, realm: str, now: datetime, hosts: Sequence[str], address
     authority.issue_server("recognition", every_host, folder / "server", now)
     for role in FIRST_CLIENTS:
         authority.issue_client([role], role.value, folder / "clients" / role.value, now)
+    create_revocation_list(folder / "revoked.json")
     create_key_files(folder / "keys")
     write_private(folder / "config.toml", _config_text(address).encode())
     keys = read_key_files(folder / "keys")

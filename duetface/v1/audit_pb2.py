@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64uetface/v1/audit.proto\x12\x0b\x64uetface.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x17ListAuditRecordsRequest\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x0e\n\x06newest\x18\x03 \x01(\x08\"E\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.duetface.v1.AuditRecord\"\xda\x01\n\x0b\x41uditRecord\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x10\n\x08revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x64\x65tail_json\x18\t \x01(\t\x12\x14\n\x0c\x63hain_sha256\x18\n \x01(\x0c\x32o\n\x0c\x41uditService\x12_\n\x10ListAuditRecords\x12$.duetface.v1.ListAuditRecordsRequest\x1a%.duetface.v1.ListAuditRecordsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64uetface/v1/audit.proto\x12\x0b\x64uetface.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x17ListAuditRecordsRequest\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x0e\n\x06newest\x18\x03 \x01(\x08\"E\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.duetface.v1.AuditRecord\"\xf5\x01\n\x0b\x41uditRecord\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x10\n\x08revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x64\x65tail_json\x18\t \x01(\t\x12\x14\n\x0c\x63hain_sha256\x18\n \x01(\x0c\x12\x19\n\x11\x61\x63tor_fingerprint\x18\x0b \x01(\t2o\n\x0c\x41uditService\x12_\n\x10ListAuditRecords\x12$.duetface.v1.ListAuditRecordsRequest\x1a%.duetface.v1.ListAuditRecordsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=153
   _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=222
   _globals['_AUDITRECORD']._serialized_start=225
-  _globals['_AUDITRECORD']._serialized_end=443
-  _globals['_AUDITSERVICE']._serialized_start=445
-  _globals['_AUDITSERVICE']._serialized_end=556
+  _globals['_AUDITRECORD']._serialized_end=470
+  _globals['_AUDITSERVICE']._serialized_start=472
+  _globals['_AUDITSERVICE']._serialized_end=583
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class AuditRecord(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     DETAIL_JSON_FIELD_NUMBER: _builtins.int
     CHAIN_SHA256_FIELD_NUMBER: _builtins.int
+    ACTOR_FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Gap-free within the realm, from 1."""
     event: _builtins.str
@@ -109,6 +110,10 @@ class AuditRecord(_message.Message):
     """Further keys, as a JSON object; never a similarity, a template or a picture."""
     chain_sha256: _builtins.bytes
     """SHA-256 over the record before and this one: a removed or changed row breaks the chain."""
+    actor_fingerprint: _builtins.str
+    """SHA-256 of the caller's certificate, lower-case hexadecimal: who it was even where the certificate
+    names nobody of this realm. Empty for what the service did by itself.
+    """
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
         """When, by the service's clock."""
@@ -126,10 +131,11 @@ class AuditRecord(_message.Message):
         revision: _builtins.int = ...,
         detail_json: _builtins.str = ...,
         chain_sha256: _builtins.bytes = ...,
+        actor_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "chain_sha256", b"chain_sha256", "detail_json", b"detail_json", "event", b"event", "id", b"id", "outcome", b"outcome", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "actor_fingerprint", b"actor_fingerprint", "chain_sha256", b"chain_sha256", "detail_json", b"detail_json", "event", b"event", "id", b"id", "outcome", b"outcome", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

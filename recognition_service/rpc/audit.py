@@ -43,6 +43,7 @@ def _record_message(record: AuditRecord) -> audit_pb2.AuditRecord:
         revision=record.revision,
         detail_json=canonical(record.details),
         chain_sha256=record.own_digest,
+        actor_fingerprint=record.actor.fingerprint,
     )
     message.recorded_at.FromDatetime(record.at)
     return message

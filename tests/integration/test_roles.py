@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from duetface.authority import Authority
 from duetface.identity import ClientIdentity, Role
+from duetface.revocation import revoke
 from duetface.v1 import verification_pb2
 from recognition_service.access import ROLES
 from recognition_service.state import create_state
@@ -132,7 +133,7 @@ def test_a_revoked_certificate_is_refused_at_once_on_an_open_connection(site: Si
     caller = site.caller(Role.AGENT, name="stolen")
     caller.nonce()
     fingerprint = caller.identity.peer.fingerprint
-    Authority.load(site.realm.state / "ca").revoke(fingerprint, datetime.now(UTC))
+    revoke(site.realm.state / "revoked.json", fingerprint, datetime.now(UTC))
     answer = refused(caller.nonce)
     assert (answer.status, answer.reason) == ("PERMISSION_DENIED", "revoked")
     assert site.refusals() == ["revoked"]

@@ -233,12 +233,12 @@ def test_a_certificate_revoked_during_a_stream_ends_it(site: Site, door: Caller)
     """A stolen device must not live on by never hanging up."""
     from datetime import UTC, datetime
 
-    from duetface.authority import Authority
+    from duetface.revocation import revoke
 
     stream = Stream(door).ready()
     stream.show(1, 0)
     assert outcome(stream.decision()) == MATCH
-    Authority.load(site.realm.state / "ca").revoke(door.identity.peer.fingerprint, datetime.now(UTC))
+    revoke(site.realm.state / "revoked.json", door.identity.peer.fingerprint, datetime.now(UTC))
     stream.show(1, 1)
     answer = refused(lambda: [None for _ in stream.answers])
     assert (answer.status, answer.reason) == ("PERMISSION_DENIED", "revoked")

@@ -86,7 +86,7 @@ def test_an_unknown_role_a_taken_name_and_an_unknown_name_are_refused_in_one_lin
     slips = [
         (("issue", "--role", "king", "--name", "a"), "expected one of agent"),
         (("issue", "--role", "server", "--name", "a"), "expected one of agent"),
-        (("issue", "--role", "agent", "--name", "operator"), "holds a key already"),
+        (("issue", "--role", "agent", "--name", "operator"), "is there already: choose another --name"),
         (("issue", "--role", "agent", "--name", "Door 1"), "expected 1 to 63 of a-z"),
         (("show", "nobody"), "no certificate of nobody"),
     ]
@@ -127,3 +127,44 @@ def test_serve_refuses_a_lost_key_and_an_unknown_setting(run: Run, state: Path, 
         file.write("\n[listne]\naddress = 'x:1'\n")
     refused = run("serve", "--state", state)
     assert (refused.code, "listne" in refused.err) == (2, True)
+
+
+def test_a_device_is_revoked_by_name_wherever_its_folder_went(run: Run, state: Path, tmp_path: Path) -> None:
+    """The stolen door had its certificate written straight to it; the authority's key is kept elsewhere."""
+    issue = ("certs", "issue", "--role", "agent", "--state", state, "--name")
+    assert run(*issue, "door-1", "--out", tmp_path / "usb-stick").code == 0
+    assert "already" in run(*issue, "door-1", "--out", tmp_path / "other").err
+    shutil.move(state / "ca", tmp_path / "safe")
+    assert run("certs", "revoke", "door-1", "--state", state).code == 0
+    assert json.loads(run("certs", "show", "door-1", "--state", state, "--json").out)["status"] == "revoked"
+
+
+def test_a_certificate_is_revoked_by_its_file(run: Run, state: Path) -> None:
+    """For one that was issued on another machine."""
+    file = state / "clients" / "verifier" / "client.crt"
+    assert run("certs", "revoke", "--certificate", file, "--state", state).code == 0
+    assert json.loads(run("certs", "show", "verifier", "--state", state, "--json").out)["status"] == "revoked"
+    nobody = run("certs", "revoke", "--state", state)
+    assert (nobody.code, nobody.err.count("\n")) == (2, 1)
+
+
+def test_a_changed_audit_record_is_named(run: Run, state: Path) -> None:
+    """SECURITY.md promises that it shows; this is where it shows."""
+    with sqlite3.connect(state / "gallery.db") as database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(audit)")]
+    assert "actor_name" in columns
+    from cli.connection import open_gallery
+    from gallery.records import Actor
+
+    with open_gallery(state) as gallery:
+        for reason in ("one", "two", "three"):
+            gallery.record_event("refusal", Actor("test.example", "agent", "door-1", "aa"), reason)
+    whole = run("audit", "verify", "--state", state)
+    assert (whole.code, whole.out) == (0, "3 record(s), none removed or changed\n")
+    with sqlite3.connect(state / "gallery.db") as database:
+        for trigger in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f"DROP TRIGGER {trigger[0]}")
+        database.execute("UPDATE audit SET reason = 'nothing' WHERE audit_id = 2")
+    changed = run("audit", "verify", "--state", state)
+    assert changed.code == 2
+    assert "row 2" in changed.err

@@ -9,7 +9,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duetface.authority import Authority, RevocationList, issued_certificates
+from duetface.authority import Authority
 from duetface.errors import AccessError, ConfigError, SignatureError
 from duetface.identity import (
     ClientIdentity,
@@ -148,17 +148,3 @@ def test_no_two_messages_share_signed_bytes(nonce: bytes, probe: bytes, sequence
     """Moving a byte from nonce to probe must change what is signed."""
     moved = signed_bytes(nonce + probe[:1], sequence, probe[1:])
     assert (signed_bytes(nonce, sequence, probe) == moved) == (probe == b"")
-
-
-def test_a_revoked_certificate_is_listed_at_once(authority: Authority, door: ClientIdentity, tmp_path: Path) -> None:
-    """The service keeps one RevocationList for years; it must see new entries."""
-    revoked = RevocationList(authority.folder / "revoked.json")
-    assert door.peer.fingerprint not in revoked
-    authority.revoke(door.peer.fingerprint, NOW)
-    assert door.peer.fingerprint in revoked
-    (issued,) = issued_certificates(tmp_path, authority.folder / "revoked.json")
-    assert issued.peer == door.peer
-    assert issued.revoked
-    write_private(authority.folder / "revoked.json", b"{")
-    with pytest.raises(ConfigError, match="damaged"):
-        assert door.peer.fingerprint in revoked
