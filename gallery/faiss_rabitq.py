@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duetface.errors import ConfigError, GalleryError
-from gallery.compaction import FIRST_DELTA_ROWS, build, merge, next_step
+from gallery.compaction import FIRST_DELTA_ROWS, SEAL_ROWS, build, merge, next_step
 from gallery.index import (
     IndexChange,
     IndexStatistics,
@@ -85,6 +85,7 @@ class FaissRabitqIndex:
         self._content = self._empty()
         self._workers = ThreadPoolExecutor(threads - 1, "rabitq") if threads > 1 else None
         self._threads = threads
+        self._background = ThreadPoolExecutor(1, "rabitq-compaction")
         self._writing = threading.Lock()  # one writer at a time
         self._compacting = threading.Lock()  # one compaction at a time; a writer may wait for it, never the reverse
         self._swapping = threading.Lock()  # held for moments, when content is read to be replaced
@@ -93,7 +94,7 @@ class FaissRabitqIndex:
         return Content((), Delta.empty(FIRST_DELTA_ROWS, self._dimension))
 
     def add(self, template_ids: Sequence[int], vectors: Vectors) -> None:
-        """See GalleryIndex.  A batch that overfills the delta waits for a compaction."""
+        """See GalleryIndex.  A long delta is compacted in the background; a batch that overfills it waits for that."""
         vectors = check_vectors(vectors, self._dimension)
         with self._writing:
             asked = np.asarray(template_ids, dtype=np.int64)
@@ -110,12 +111,23 @@ class FaissRabitqIndex:
             else:
                 with self._swapping:
                     self._content = Content(self._content.segments, self._content.delta.with_added(ids, rows))
+                self._tidy()
+
+    def _tidy(self) -> None:
+        """Let the background thread compact, if the delta is long and it is not at it already."""
+        long = self._content.delta.used >= min(SEAL_ROWS, self._segment_rows)
+        if long and not self._compacting.locked():
+            self._background.submit(self.compact)
 
     def remove(self, template_ids: Sequence[int]) -> int:
         """See GalleryIndex.  Removed rows are never found again, and leave memory at the next compaction."""
         with self._writing, self._swapping:
             self._content, count = self._content.without(np.unique(np.asarray(template_ids, dtype=np.int64)))
         return count
+
+    def ids(self) -> TemplateIds:
+        """See GalleryIndex."""
+        return self._content.ids()
 
     def compact(self) -> None:
         """Write segments with removed rows anew, and the delta into a segment once it is worth one.

@@ -112,6 +112,10 @@ class MilvusIndex:
             for hits in found
         ]
 
+    def ids(self) -> TemplateIds:
+        """See GalleryIndex."""
+        return np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in self._milvus.pages(self._alias))])
+
     def compact(self) -> None:
         """Copy the living to a new collection and drop the old one, if this process has removed anything.
 
@@ -185,7 +189,7 @@ class MilvusIndex:
                 )
 
     def drop(self) -> None:
-        """Take the index away, e.g. with its partition or after a rotation."""
+        """Take it away for good; nobody may use it any more, in any process."""
         with self._writing:
             described = self._milvus.call(lambda client: client.describe_alias(self._alias))
             self._milvus.call(lambda client: client.drop_alias(self._alias))

@@ -142,6 +142,12 @@ class PgVectorIndex:
             found = [connection.execute(statement, [vector, k]).fetchall() for vector in vectors]
         return [_matches(rows, k) for rows in found]
 
+    def ids(self) -> TemplateIds:
+        """See GalleryIndex."""
+        with self._postgres.transaction() as connection:
+            rows = connection.execute(self._sql("SELECT template_id FROM {table}")).fetchall()
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
     def recall(self, probes: Vectors, k: int) -> float:
         """Share of the exact k best that `search` finds; 1 without an HNSW index."""
         exact = self._search(probes, k, exact=True)
@@ -194,8 +200,17 @@ class PgVectorIndex:
             with self._postgres.transaction() as connection:
                 self._delete(connection, change.removed_ids)
                 new = ~np.isin(ids, self._alike(connection, ids, vectors))
-                self._delete(connection, ids[new].tolist())
-                self._insert(connection, ids[new], vectors[new])
+                self._put(connection, ids[new], vectors[new])
+
+    def _put(self, connection: Connection, ids: TemplateIds, vectors: Vectors) -> None:
+        """Insert or replace; another replica may be at the same rows, so all take them in one order."""
+        statement = self._sql(
+            "INSERT INTO {table} (template_id, embedding) VALUES (%s, %b) "
+            "ON CONFLICT (template_id) DO UPDATE SET embedding = EXCLUDED.embedding"
+        )
+        rows = [(int(ids[place]), vectors[place]) for place in np.argsort(ids)]
+        if rows:
+            connection.cursor().executemany(statement, rows)
 
     def _alike(self, connection: Connection, ids: TemplateIds, vectors: Vectors) -> TemplateIds:
         """Those ids that are there with exactly this vector."""
@@ -244,7 +259,7 @@ class PgVectorIndex:
         return [path for path in files if path.is_file() and path.stat().st_size]
 
     def drop(self) -> None:
-        """Take the table away, e.g. with its partition or after a rotation; its bytes too."""
+        """Take it away for good; nobody may use it any more, in any process."""
         with self._postgres.autocommit() as connection:
             connection.execute(self._sql("DROP TABLE IF EXISTS {table}"))
         self._postgres.settle()

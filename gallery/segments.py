@@ -164,6 +164,11 @@ class Content:
         """Every place where templates are."""
         return (*self.segments, self.delta)
 
+    def ids(self) -> TemplateIds:
+        """Of all templates, without the removed."""
+        delta = self.delta.ids[: self.delta.used][self.delta.kept]
+        return np.concatenate([*(segment.ids[segment.kept] for segment in self.segments), delta])
+
     def held(self, ids: TemplateIds) -> set[int]:
         """Those of the ids that are in the index."""
         parts = [part.ids[part.find(ids)] for part in self.parts]

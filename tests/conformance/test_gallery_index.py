@@ -248,6 +248,15 @@ def test_erasure_is_proven_on_what_is_held(kind):
 
 
 @every_index
+def test_ids_tell_what_is_held(kind):
+    """An index that outlives the process is compared with the store at a start."""
+    index = filled(kind, 20)
+    assert kind.make().ids().tolist() == []
+    index.remove([3, 20])
+    assert sorted(index.ids().tolist()) == sorted(set(range(1, 20)) - {3})
+
+
+@every_index
 def test_statistics_tell_size_and_memory(kind):
     """The capacity sheet is computed from them."""
     statistics = filled(kind, 20).statistics()

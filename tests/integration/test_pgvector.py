@@ -121,6 +121,30 @@ def test_replicas_share_one_table():
     assert [match.template_id for match in index.search(change.added, 5)[0]] == [2]
 
 
+def test_replicas_that_write_the_same_at_once_do_not_fail():
+    """Each follows the change feed by itself: whoever comes second finds the row there."""
+    index = pgvector_index(64)
+    vectors = unit_vectors(300, 9, 64)
+    failures = list[BaseException]()
+
+    def follow(order: int) -> None:
+        try:
+            for start in range(0, 300, 30):
+                ids = tuple(range(start, start + 30))[::order]
+                index.replay([IndexChange((), ids, vectors[list(ids)])])
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    replicas = [threading.Thread(target=follow, args=(order,)) for order in (1, -1, 1)]
+    for replica in replicas:
+        replica.start()
+    for replica in replicas:
+        replica.join()
+    assert failures == []
+    assert sorted(index.ids().tolist()) == list(range(300))
+
+
 def test_a_dropped_table_is_gone():
     """A scratch partition leaves nothing behind."""
     index = pgvector_index(64, data_directory=postgres_server().data_directory)
