@@ -88,7 +88,10 @@ class HeldKeys:
     @staticmethod
     def _held(held: Mapping[int, bytes], kind: str, version: int) -> bytes:
         if version not in held:
-            raise ConfigError(f"{kind} version {version} is needed but not in the key folder: put its file back")
+            raise ConfigError(
+                f"{kind} version {version} is needed but was not in the key folder at start: put its file there, "
+                "then start again"
+            )
         return held[version]
 
 

@@ -1,6 +1,7 @@
 """A sealed copy of the indexes on disk, so that a large gallery starts in seconds.
 
-Nothing of it is parsed before it is authenticated: AES-256-GCM over pieces, each bound to the header and to its place.
+Nothing of it is used before it is authenticated: AES-256-GCM over pieces, each bound to the header and to its place.
+The last piece is empty, as no other is: a snapshot of nothing, too, is one that the realm has sealed.
 It is a cache: whoever finds it damaged, foreign or of another history rebuilds from the store.
 """
 
@@ -15,7 +16,7 @@ from typing import BinaryIO
 from duetface.errors import GalleryError
 from gallery import sealing
 
-_MAGIC = b"DFSN0001"
+_MAGIC = b"DFSN0002"
 _PURPOSE = "index snapshots"
 # The library seals less than 2 GiB at once; smaller pieces also keep the second copy in memory small.
 _PIECE_BYTES = 1 << 26
@@ -62,6 +63,7 @@ def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
     for part in parts:
         for start in range(0, len(part), _PIECE_BYTES):
             yield part[start : start + _PIECE_BYTES]
+    yield b""
 
 
 def _context(encoded_header: bytes, number: int) -> bytes:
@@ -84,9 +86,13 @@ def _read_encoded(path: Path, file: BinaryIO) -> bytes:
 
 def _parse_header(path: Path, encoded: bytes) -> Header:
     try:
-        return Header(**json.loads(encoded))
+        header = Header(**json.loads(encoded))
+        numbers = [header.realm_key_version, header.revision, *header.lengths]
+        if any(type(number) is not int or number < 0 for number in numbers) or len(header.names) != len(header.lengths):
+            raise ValueError
     except (TypeError, ValueError) as error:
         raise GalleryError(f"{path} has a damaged header") from error
+    return header
 
 
 def read(path: Path, key: bytes) -> tuple[Header, list[bytes]]:
@@ -96,8 +102,10 @@ def read(path: Path, key: bytes) -> tuple[Header, list[bytes]]:
         header = _parse_header(path, encoded)
         pieces = _opened(path, key, encoded, file)
         parts = [_take(path, pieces, length) for length in header.lengths]
-        if next(pieces, None) is not None or len(header.names) != len(header.lengths):
-            raise GalleryError(f"{path} has more than its header says")
+        if next(pieces, None) != b"":
+            raise GalleryError(f"{path} lacks the end that its header calls for")
+        if next(pieces, None) is not None:
+            raise GalleryError(f"{path} goes on after its end")
     return header, parts
 
 

@@ -42,12 +42,11 @@ class SqlStore:
         self._write_lock = threading.Lock()
         if self.path is not None:
             _check_file(self.path, create=create)
-            self.engine = create_engine(
-                parsed, connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False}, pool_size=16
-            )
+            arguments = {"timeout": busy_timeout_ms / 1000, "check_same_thread": False}
+            self.engine = create_engine(parsed, connect_args=arguments, pool_size=16, hide_parameters=True)
             _set_up_sqlite(self.engine)
         else:
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=16)
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=16, hide_parameters=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -114,7 +113,7 @@ class SqlStore:
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error) as error:
-            # Driver messages hold no row values for these kinds; statements and parameters are left out.
+            # Of the cause, a traceback shows the statement but no values: hide_parameters.
             raise GalleryError(f"{self.name}: {_remedy(error)}") from error
 
     def close(self) -> None:
@@ -162,9 +161,25 @@ def _set_up_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+# What PostgreSQL's drivers say when the server is not there, or goes away in the middle.
+_UNREACHABLE = (
+    "connection failed",
+    "connection refused",
+    "connection to server",
+    "consuming input failed",
+    "server closed the connection",
+    "terminating connection",
+    "connection is lost",
+    "connection is closed",
+    "connection timeout",
+)
+
+
 def _remedy(error: SQLAlchemyError | sqlite3.Error) -> str:
     message = str(error.orig if isinstance(error, DatabaseError) else error).splitlines()[0].lower()
     for sign, remedy in _REMEDIES.items():
         if sign in message:
             return remedy
+    if any(sign in message for sign in _UNREACHABLE):
+        return "the server cannot be reached: start it or repair the network; nothing acknowledged was lost"
     return f"the database refused the statement ({type(error).__name__}); see the service's log"

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from duetface.errors import ConfigError, GalleryError
+from gallery import snapshot
 from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
 from gallery.purging import PurgePolicy
@@ -247,6 +248,39 @@ def test_a_snapshot_of_another_realm_or_key_is_refused(kept, caplog):
     keys = HeldKeys({1: b"R" * 32}, {1: b"S" * 32})
     with Gallery.create(kept.url, "lab", keys, kept.clock, kept.options) as lab:
         assert lab.identify(person(1), SPACE) == []
+    assert "snapshot refused" in caplog.text
+
+
+def test_an_empty_snapshot_that_the_realm_did_not_seal_is_refused(kept, caplog):
+    """History is no secret: whoever may write the file could otherwise make everybody a stranger at the next start."""
+    before, revision = answers(kept.gallery), kept.gallery.revision
+    (history,) = [row.own_digest.hex() for row in kept.gallery.audit() if row.audit_id == revision]
+    header = snapshot.Header("hq", 1, revision, history, [], [])
+    snapshot.write(kept.options.snapshot_path, os.urandom(32), header, iter(()))
+    assert loads(kept) == [6]
+    assert "snapshot refused" in caplog.text
+    assert answers(kept.gallery) == before
+
+
+def test_a_snapshot_of_an_empty_gallery_is_one(tmp_path):
+    """Nothing is sealed as well as something: the next start believes it."""
+    world = World(tmp_path, options=replace(OPTIONS, snapshot_path=tmp_path / "gallery.snapshot"))
+    world.gallery.create_subject("alice", "", consent(world.clock), OPERATOR)
+    world.gallery.maintenance.write_snapshot()
+    _, parts = snapshot.read(world.options.snapshot_path, world.gallery._realm.vault.derive("index snapshots", 1))
+    assert (parts, loads(world)) == ([], [])
+    world.add("alice", 1, 0)
+    assert world.gallery.identify(person(1), SPACE)[0].subject_id == "alice"
+    world.gallery.close()
+
+
+@pytest.mark.parametrize("header", [{"lengths": 5}, {"lengths": ["x"]}, {"lengths": [-1]}, {"realm_key_version": [1]}])
+def test_a_snapshot_header_of_other_types_is_refused(kept, caplog, header):
+    """It is read before it can be authenticated, to choose the key."""
+    fields = {"realm": "hq", "realm_key_version": 1, "revision": 1, "history": "", "names": [""], "lengths": [1]}
+    encoded = json.dumps(fields | header).encode()
+    kept.options.snapshot_path.write_bytes(b"DFSN0002" + len(encoded).to_bytes(8, "little") + encoded)
+    assert loads(kept) == [6]
     assert "snapshot refused" in caplog.text
 
 

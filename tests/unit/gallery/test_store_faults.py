@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,18 @@ def test_a_locked_database_is_said_and_nothing_is_half_done(tmp_path):
     world.enrol("alice", 1)
     assert world.gallery.revision == 2
     world.gallery.close()
+
+
+def test_an_error_shows_no_value_of_a_row(world):
+    """Tracebacks end up in logs: neither the message nor its causes repeat what was to be written."""
+    world.enrol("alice", 1)
+    with world.gallery._realm.store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    with pytest.raises(GalleryError) as refusal:
+        world.enrol("private-name", 2)
+    shown = "".join(traceback.format_exception(refusal.value))
+    assert "OperationalError" in shown
+    assert "private-name" not in shown.replace('world.enrol("private-name", 2)', "")
 
 
 def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(world):
