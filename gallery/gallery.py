@@ -370,6 +370,10 @@ class Gallery:
         with self._realm.store.reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
+    def searched(self, partition: str, space_digest: bytes) -> int:
+        """How many templates an identification is compared with; asks the indexes only, so it may follow each one."""
+        return self._view.searched(partition, space_digest)
+
     def statistics(self) -> GalleryStatistics:
         """Sizes, memory, and how far the indexes have followed."""
         spaces = self._view.statistics()

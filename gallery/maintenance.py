@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from duetface.errors import GalleryError
-from gallery import checking, checkpoint, enrolment, failures, purging, rekeying, subjects, templates
+from duetface.errors import ContractError, GalleryError
+from gallery import checking, checkpoint, enrolment, failures, purging, rekeying, subjects, templates, upgrading
 from gallery.checking import CheckReport
 from gallery.erasure import Eraser
 from gallery.ledger import Entry, from_us, to_us
@@ -19,6 +19,7 @@ from gallery.records import Actor
 from gallery.rekeying import Outdated
 from gallery.schema import audit
 from gallery.subjects import check_subject_id
+from gallery.upgrading import SpaceCoverage
 from gallery.view import View, changing
 
 Stop = Callable[[], bool]
@@ -98,6 +99,28 @@ class Maintenance:
             failures.forget_stale(writing.connection, self._realm.realm_id, before_us)
         self._eraser.complete()
         return report
+
+    def coverage(self) -> list[SpaceCoverage]:
+        """How many subjects each template space knows, and how many would be lost with it; the newest space first."""
+        return upgrading.coverage(self._realm)
+
+    def drop_space(self, space_digest: bytes, actor: Actor) -> int:
+        """Erase the templates of a space that everybody has left; returns how many.  May be started again.
+
+        Raises ContractError while somebody has templates in it only.  Templates under a legal hold stay.
+        """
+        for space in upgrading.coverage(self._realm):
+            if space.space_digest == space_digest and space.only_here:
+                raise ContractError(
+                    f"{space.only_here} subjects have templates in this space only: "
+                    "enrol them in another space first, or delete them"
+                )
+        gone = upgrading.templates_in(self._realm, space_digest)
+        for template_id in gone:
+            with changing(self._realm, self._view) as writing:
+                enrolment.delete_template(writing, "", template_id, actor)
+        self._eraser.try_complete()
+        return len(gone)
 
     def check(self, space_digest: bytes, threshold: float) -> CheckReport:
         """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration)."""

@@ -67,14 +67,46 @@ def _check_known(store: SqlStore, scripts: ScriptDirectory, found: str | None) -
 
 
 def _copy_beside(store: SqlStore, found: str) -> Path | None:
-    """Copy a SQLite file through its back-up API, which sees the write-ahead log; PostgreSQL has its own back-up."""
+    """Copy a SQLite file through its back-up API, which sees the write-ahead log; PostgreSQL has its own back-up.
+
+    The copy is on the disk when this returns.  Raises GalleryError, and leaves nothing half written, if it cannot be.
+    """
     if store.path is None:
         return None
     copy = store.path.with_name(f"{store.path.name}.schema-{found}.bak")
     partial = copy.with_name(copy.name + ".partial")
-    partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    with contextlib.closing(sqlite3.connect(store.path)) as source, contextlib.closing(sqlite3.connect(partial)) as to:
-        source.backup(to)
-    partial.replace(copy)
+    try:
+        _remove_partial(partial)
+        _back_up(store.path, partial)
+        partial.replace(copy)
+        _synchronise(copy.parent)
+    except (OSError, sqlite3.Error) as error:
+        with contextlib.suppress(OSError):
+            _remove_partial(partial)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise GalleryError(
+            f"{copy} cannot be made: {why}; nothing was migrated: make room for a copy of {store.name} in its folder, "
+            "let the service's user write there, then start again"
+        ) from error
     return copy
+
+
+def _back_up(path: Path, partial: Path) -> None:
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(partial)) as to:
+        source.backup(to)
+    _synchronise(partial)
+
+
+def _synchronise(path: Path) -> None:
+    """Have a file, or a folder's list of names, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_partial(partial: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        partial.with_name(partial.name + suffix).unlink(missing_ok=True)

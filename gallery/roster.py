@@ -31,11 +31,15 @@ class Roster:
         """An empty roster."""
         self._rows = _allocate(16)
 
+    def __len__(self) -> int:
+        """How many templates are left, whatever their consent."""
+        rows = self._rows
+        return int(np.count_nonzero(rows.subjects[: rows.used]))
+
     @property
     def empty(self) -> bool:
         """Whether no template is left."""
-        rows = self._rows
-        return not bool((rows.subjects[: rows.used] != _GONE).any())
+        return len(self) == 0
 
     def to_bytes(self) -> bytes:
         """The roster as a snapshot holds it."""

@@ -253,6 +253,15 @@ class View:
         for key, space in self._spaces.items():
             yield f"the index of space {key.space_digest.hex()[:12]}", space.index.snapshot()
 
+    def searched(self, partition: str, space_digest: bytes) -> int:
+        """How many templates `rank` compares with; nothing is asked of the store."""
+        spaces = self._spaces.items()
+        return sum(
+            len(space.roster)
+            for key, space in spaces
+            if (key.partition, key.space_digest) == (partition, space_digest)
+        )
+
     def statistics(self) -> tuple[SpaceStatistics, ...]:
         """One entry a space."""
         found = []

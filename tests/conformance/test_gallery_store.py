@@ -460,6 +460,29 @@ def test_a_rotation_of_keys_and_a_purge_work(world):
     assert [match.subject_id for match in world.gallery.identify(person(1), SPACE, k=5)] == ["alice"]
 
 
+def test_a_move_to_another_space_loses_nobody(world):
+    """Both spaces answer side by side; the old one goes only when everybody is in the new one."""
+    world.enrol("alice", 1, captures=2)
+    world.enrol("bob", 2)
+    world.clock.move(days=1)
+
+    def move(name: str, number: int) -> None:
+        world.gallery.add_template(name, OTHER_SPACE, person(number), 0.5, "d", OPERATOR)
+
+    move("alice", 1)
+    new, old = world.gallery.maintenance.coverage()
+    assert (new.space_digest, new.subjects, new.templates, new.only_here) == (OTHER_SPACE, 1, 1, 0)
+    assert (old.space_digest, old.subjects, old.templates, old.only_here) == (SPACE, 2, 3, 1)
+    with pytest.raises(ContractError, match="1 subjects have templates in this space only"):
+        world.gallery.maintenance.drop_space(SPACE, OPERATOR)
+    assert world.gallery.verify_similarity("bob", person(2), SPACE) > 0.99
+    move("bob", 2)
+    assert world.gallery.maintenance.drop_space(SPACE, OPERATOR) == 3
+    assert [space.space_digest for space in world.gallery.maintenance.coverage()] == [OTHER_SPACE]
+    assert world.gallery.identify(person(2), SPACE) == []
+    assert world.gallery.identify(person(2), OTHER_SPACE)[0].subject_id == "bob"
+
+
 def test_a_receipt_proves_that_no_file_of_the_database_holds_a_byte(world):
     """SQLite's file and log, or the whole data directory of the server; found there before."""
     world.enrol("alice", 1, captures=2)

@@ -1,6 +1,8 @@
 """State of older and newer releases."""
 
 import contextlib
+import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -66,6 +68,55 @@ def test_an_older_store_is_migrated_after_a_copy(world, newer):
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with Gallery.open(str(copy), "hq", KEYS, world.clock, OPTIONS) as kept:
         assert kept.identify(person(1), SPACE)[0].subject_id == "alice"
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """No file of this process may grow beyond `size` bytes: a full disk, as SQLite and Python see it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_copy_that_finds_no_room_is_refused_and_leaves_nothing(world, newer):
+    """Half a copy of everybody's templates must not stay; the old schema does, and the release before still starts."""
+    world.enrol("alice", 1)
+    old = schema_of(world.path)
+    store, migrations = SqlStore(str(world.path)), newer()
+    with files_of_at_most(100_000), pytest.raises(GalleryError, match=r"schema-.*\.bak cannot be made: .*make room"):
+        migrate(store, create=False, migrations=migrations)
+    store.close()
+    assert list(world.folder.glob("*.bak*")) == []
+    assert schema_of(world.path) == old
+
+
+def test_a_copy_whose_place_is_taken_is_refused_and_leaves_nothing(world, newer):
+    """The operating system's errors are told as SQLite's are: with the file and what to do."""
+    place = world.path.with_name(f"gallery.db.schema-{schema_of(world.path)}.bak")
+    place.mkdir()
+    store = SqlStore(str(world.path))
+    with pytest.raises(GalleryError, match=r"\.bak cannot be made: Is a directory"):
+        migrate(store, create=False, migrations=newer())
+    store.close()
+    assert list(world.folder.glob("*.partial*")) == []
+
+
+def test_a_copy_is_on_the_disk_before_the_migration_begins(world, newer, monkeypatch):
+    """A power cut in the middle of the migration must find the copy whole: its bytes and its name."""
+    synchronised, fsync = [], os.fsync
+
+    def note(descriptor):
+        synchronised.append((os.readlink(f"/proc/self/fd/{descriptor}"), schema_of(world.path)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    old, store = schema_of(world.path), SqlStore(str(world.path))
+    copy = migrate(store, create=False, migrations=newer())
+    store.close()
+    assert synchronised == [(f"{copy}.partial", old), (str(copy.parent), old)]
 
 
 def test_a_store_of_this_release_is_not_copied(world):

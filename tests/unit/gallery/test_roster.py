@@ -32,6 +32,7 @@ def test_the_roster_is_a_dictionary(steps):
         expected = [oracle[i][0] if i in oracle and oracle[i][1] > now else 0 for i in everyone]
         assert roster.subjects_of(everyone, now).tolist() == expected
     assert roster.all_ids() == sorted(oracle)
+    assert len(roster) == len(oracle)
     assert roster.held(range(45)) == oracle.keys()
     for subject in range(20):
         assert roster.of_subject(subject + 1) == sorted(i for i, (s, _) in oracle.items() if s == subject + 1)
