@@ -6,6 +6,7 @@ import resource
 import shutil
 import sqlite3
 import stat
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -109,7 +110,7 @@ def test_a_copy_is_on_the_disk_before_the_migration_begins(world, newer, monkeyp
     synchronised, fsync = [], os.fsync
 
     def note(descriptor):
-        synchronised.append((os.readlink(f"/proc/self/fd/{descriptor}"), schema_of(world.path)))
+        synchronised.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), schema_of(world.path)))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
