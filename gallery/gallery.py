@@ -187,8 +187,8 @@ class Gallery:
         """Rotate, seal and store one embedding.
 
         embedding: (D,) float32 of unit length.  quality: [0, 1].  device: who captured it.
-        Raises NotFoundError, ConsentError, MessageError for a bad embedding, ContractError for a foreign space or
-        too many templates.
+        Raises NotFoundError, ConsentError, MessageError for a bad embedding, ContractError for a foreign space,
+        TemplateLimitError.
         """
         checked = self._check_embedding(embedding, space_digest)
         if not 0 <= quality <= 1:

@@ -257,9 +257,7 @@ class View:
         """How many templates `rank` compares with; nothing is asked of the store."""
         spaces = self._spaces.items()
         return sum(
-            len(space.roster)
-            for key, space in spaces
-            if (key.partition, key.space_digest) == (partition, space_digest)
+            len(space.roster) for key, space in spaces if (key.partition, key.space_digest) == (partition, space_digest)
         )
 
     def statistics(self) -> tuple[SpaceStatistics, ...]:

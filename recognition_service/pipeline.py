@@ -185,15 +185,8 @@ class Recogniser:
             partition=question.partition,
             at_least_revision=question.at_least_revision,
         )
-        return decide_identification(ranked, self._size(question.partition), self.policy.point)
-
-    def _size(self, partition: str) -> int:
-        """Templates searched in this partition and space."""
-        spaces = self._gallery.statistics().spaces
-        searched = (
-            space for space in spaces if space.partition == partition and space.space_digest == self._space_digest
-        )
-        return sum(space.templates for space in searched)
+        searched = self._gallery.searched(question.partition, self._space_digest)
+        return decide_identification(ranked, searched, self.policy.point)
 
     def _decision(self, verdict: Verdict, liveness: LivenessLevel, question: Question) -> Decision:
         is_auditor = question.caller.has(Role.AUDITOR)
