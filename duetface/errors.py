@@ -13,6 +13,7 @@
     ├── NotFoundError      no such subject or template, told to operators only (NOT_FOUND)
     ├── ExistsError        the subject is there already (ALREADY_EXISTS)
     ├── ConsentError       no valid consent for this purpose (FAILED_PRECONDITION)
+    ├── TemplateLimitError the subject has as many templates as allowed (RESOURCE_EXHAUSTED)
     ├── OverloadedError    a bounded queue is full; retry later (RESOURCE_EXHAUSTED)
     ├── GalleryError       the store or an index cannot be trusted or written (INTERNAL)
     └── ServiceError       the service cannot be reached or refused the request (CLI exit 4)
@@ -73,6 +74,10 @@ class ExistsError(DuetFaceError):
 
 class ConsentError(DuetFaceError):
     """There is no valid consent for what was asked."""
+
+
+class TemplateLimitError(DuetFaceError):
+    """The subject has as many templates of one space as the gallery allows."""
 
 
 class OverloadedError(DuetFaceError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select
 
-from duetface.errors import ConsentError, ContractError
+from duetface.errors import ConsentError, TemplateLimitError
 from gallery.index import Vectors
 from gallery.ledger import from_us
 from gallery.records import TemplateRecord
@@ -76,7 +76,7 @@ def insert_template(
 
 
 def check_room(connection: Connection, realm_id: int, subject_key: int, space_digest: bytes, limit: int) -> None:
-    """Raises ContractError if the subject has `limit` templates in the space."""
+    """Raises TemplateLimitError if the subject has `limit` templates in the space."""
     count = connection.execute(
         select(func.count()).where(
             templates.c.realm_id == realm_id,
@@ -85,7 +85,7 @@ def check_room(connection: Connection, realm_id: int, subject_key: int, space_di
         )
     ).scalar_one()
     if count >= limit:
-        raise ContractError(f"the subject has {count} templates in this space, the most allowed: delete one first")
+        raise TemplateLimitError(f"the subject has {count} templates in this space, the most allowed: delete one first")
 
 
 def read_templates(

@@ -11,7 +11,7 @@ from recognition_service.access import Caller
 from recognition_service.batcher import Embedding
 from recognition_service.config import Enrolment
 from recognition_service.pipeline import Operation, Question, Recogniser
-from recognition_service.refusals import QualityError, StaleError, TemplateLimitError
+from recognition_service.refusals import QualityError, StaleError
 
 
 class Caution(StrEnum):
@@ -40,14 +40,9 @@ class Enroller:
         self._space_digest = space_digest
         self._policy = policy
 
-    async def require_room(self, subject_id: str, partition: str) -> SubjectRecord:
-        """The subject, before its capture costs anything.  Raises NotFoundError, TemplateLimitError."""
-        subject = await asyncio.to_thread(self._gallery.subject, subject_id, partition)
-        if subject.template_count >= self._policy.max_templates:
-            raise TemplateLimitError(
-                f"the subject has {subject.template_count} templates, the most allowed: delete one first"
-            )
-        return subject
+    async def require_subject(self, subject_id: str, partition: str) -> SubjectRecord:
+        """The subject, before its capture costs anything.  Raises NotFoundError."""
+        return await asyncio.to_thread(self._gallery.subject, subject_id, partition)
 
     def require_quality(self, received: ReceivedProbe) -> None:
         """Raises StaleError or QualityError."""
@@ -62,7 +57,10 @@ class Enroller:
     async def add(
         self, subject: SubjectRecord, received: ReceivedProbe, embedding: Embedding, caller: Caller
     ) -> Enrolled:
-        """Compare with what is there, then store; SQL and search run in a thread."""
+        """Compare with what is there, then store; SQL and search run in a thread.
+
+        Raises TemplateLimitError: only the gallery's own transaction can count what comes at the same time.
+        """
         return await asyncio.to_thread(self._add, subject, received, embedding, caller)
 
     def _add(self, subject: SubjectRecord, received: ReceivedProbe, embedding: Embedding, caller: Caller) -> Enrolled:
@@ -100,7 +98,7 @@ async def enrol(
     stages: Enroller, probe: bytes, subject_id: str, partition: str, caller: Caller, deadline_s: float
 ) -> Enrolled:
     """Make a template of one vouched probe.  Raises a DuetFaceError of the refusals table."""
-    subject = await stages.require_room(subject_id, partition)
+    subject = await stages.require_subject(subject_id, partition)
     received = stages.recogniser.decode(probe)
     stages.require_quality(received)
     question = Question(Operation.VERIFY, caller, deadline_s, subject_id=subject_id, partition=partition)

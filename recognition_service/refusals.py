@@ -23,6 +23,7 @@ from duetface.errors import (
     OverloadedError,
     SequenceError,
     SignatureError,
+    TemplateLimitError,
 )
 from duetface.v1 import errors_pb2
 
@@ -59,10 +60,6 @@ class StreamOrderError(MessageError):
 
 class QualityError(ContractError):
     """The capture's quality is below the enrolment policy."""
-
-
-class TemplateLimitError(DuetFaceError):
-    """The subject has as many templates as the policy allows."""
 
 
 class RevisionError(DuetFaceError):

@@ -1,6 +1,7 @@
 """What a caller of the gallery may rely on, on every kind of database."""
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from duetface.errors import (
     MessageError,
     NotFoundError,
     OverloadedError,
+    TemplateLimitError,
 )
 from gallery import subjects, templates
 from gallery.erasure import fingerprint
@@ -156,7 +158,7 @@ def test_templates_of_a_subject_are_limited(tmp_path):
     """Ten thousand templates of one person would raise its false matches ten-thousandfold."""
     world = World(tmp_path, options=replace(OPTIONS, templates_per_subject=3))
     world.enrol("alice", 1, captures=3)
-    with pytest.raises(ContractError, match="3 templates"):
+    with pytest.raises(TemplateLimitError, match="3 templates"):
         world.add("alice", 1, 3)
     assert len(world.gallery.list_templates("alice")) == 3
     world.gallery.close()
@@ -446,6 +448,27 @@ def test_statistics_count_what_is_searchable(world):
     assert (statistics.subjects, statistics.templates) == (1, 2)
     assert statistics.revision == statistics.applied_revision == 3
     assert statistics.spaces[0].exact and statistics.spaces[0].memory_bytes >= 2 * 512
+
+
+def test_what_an_identification_is_compared_with_is_counted_without_the_store(world):
+    """Every identification states its false positive rate; a count of all subjects each time would cost more than it.
+
+    Each partition and space for itself.
+    """
+    world.enrol("alice", 1, captures=2)
+    world.gallery.delete_template(world.enrol("bob", 2, captures=2)[0].template_id, OPERATOR)
+    with replaced_engine(world.gallery):
+        assert world.gallery.searched("", SPACE) == 3
+        assert world.gallery.searched("", OTHER_SPACE) == world.gallery.searched("scratch", SPACE) == 0
+
+
+@contextmanager
+def replaced_engine(gallery):
+    """No statement reaches the store inside the block."""
+    store, engine = gallery._realm.store, gallery._realm.store.engine
+    store.engine = None
+    yield
+    store.engine = engine
 
 
 def test_a_rotation_of_keys_and_a_purge_work(world):

@@ -1,5 +1,8 @@
 """Subjects and templates over the wire."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import pytest
 
 from duetface.errors import ServiceError
@@ -7,7 +10,7 @@ from duetface.identity import Role
 from duetface.v1 import enrollment_pb2
 from tests.fakes.network import probe_of
 from tests.integration.conftest import Site, Start, consent, enrol
-from tests.integration.raw import refused
+from tests.integration.raw import refusal_of, refused
 
 
 def test_a_subject_is_listed_with_consent_and_count(site: Site) -> None:
@@ -119,6 +122,27 @@ def test_policy_refuses_poor_pictures_and_too_many_templates(start: Start) -> No
     with pytest.raises(ServiceError, match=r"quality is 0\.40, expected 0\.50") as error:
         operator.add_template("bob", probe_of(2, quality=0.4))
     assert (error.value.status, error.value.reason) == ("FAILED_PRECONDITION", "low_quality")
+
+
+def test_the_limit_of_templates_holds_for_additions_at_once(start: Start) -> None:
+    """Each of twelve must not see room for itself."""
+    site = start(enrolment={"max_templates": 2})
+    site.client(Role.OPERATOR).create_subject("bob", "", consent())
+    caller = site.caller(Role.OPERATOR)
+
+    def add(capture: int) -> str:
+        request = enrollment_pb2.AddTemplateRequest(subject_id="bob", signed_probe=caller.signed(probe_of(3, capture)))
+        try:
+            caller.enrollment.AddTemplate(request, timeout=10)
+        except grpc.RpcError as error:
+            refusal = refusal_of(error)
+            return f"{refusal.status} {refusal.reason}"
+        return "added"
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(add, range(12)))
+    assert (answers.count("added"), answers.count("RESOURCE_EXHAUSTED template_limit")) == (2, 10)
+    assert site.refusals() == []  # a full subject is no attack
 
 
 def test_a_deleted_template_no_longer_matches(site: Site) -> None:
