@@ -1,6 +1,7 @@
 """Connections to PostgreSQL for an index: borrowed, tested, given back, and every failure told in one clear line."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,8 @@ class Postgres:
         self._idle: list[Connection] = []
         self._most_idle = idle
         self._lock = threading.Lock()
+        # An index ends with its gallery; nobody else knows of these connections.
+        weakref.finalize(self, _close_all, self._idle)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -118,9 +121,12 @@ class Postgres:
     def close(self) -> None:
         """Close the connections that are not in use."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            _close_all(self._idle)
+
+
+def _close_all(connections: list[Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _remedy(error: psycopg.Error) -> str:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from duetface.errors import ConfigError
+from gallery.indexes import IndexKind, IndexSettings
 
 COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (method.md 4.1)
 
@@ -125,6 +126,28 @@ class Storage(_Section):
     )
 
 
+class Index(_Section):
+    """What searches the gallery; docs/operations.md says when to move on."""
+
+    kind: IndexKind = Field(
+        default=IndexKind.FAISS_RABITQ,
+        description='"faiss-exact", "faiss-rabitq" (up to ten million), "pgvector" or "milvus"',
+    )
+    threads: int = Field(default=2, ge=1, le=256, description="threads of one search (faiss-rabitq)")
+    url: str = Field(
+        default="",
+        description="of the index's PostgreSQL (empty: storage.database_url), or http(s)://HOST:PORT of Milvus",
+    )
+    token_file: str = Field(default="", description="file with Milvus's USER:PASSWORD or API key")
+    certificates: str = Field(
+        default="", description="folder with client.crt, client.key and ca.crt for mutual TLS with Milvus"
+    )
+    server_name: str = Field(default="", description="as in the certificate of Milvus")
+    replica: str = Field(
+        default="", pattern=r"^[a-z0-9]{0,8}$", description="tells replicas apart that share one Milvus"
+    )
+
+
 class ServiceConfig(BaseSettings):
     """All settings of one service.  state: its folder, made by `duetface init`; not part of the file."""
 
@@ -139,6 +162,7 @@ class ServiceConfig(BaseSettings):
     load: Load = Load()
     lock_out: LockOut = LockOut()
     storage: Storage = Storage()
+    index: Index = Index()
 
     @classmethod
     def settings_customise_sources(
@@ -156,6 +180,24 @@ class ServiceConfig(BaseSettings):
     def database_url(self) -> str:
         """The URL of the gallery's database."""
         return self.storage.database_url or f"sqlite:///{self.state / 'gallery.db'}"
+
+    @property
+    def index_settings(self) -> IndexSettings:
+        """What the index is made from; its files are named relative to the state folder.
+
+        Raises ConfigError if the token's file cannot be read.
+        """
+        index = self.index
+        beside = self.database_url if index.kind is IndexKind.PGVECTOR else ""
+        return IndexSettings(
+            kind=index.kind,
+            threads=index.threads,
+            url=index.url or beside,
+            token=_read_text(self.state / index.token_file) if index.token_file else "",
+            certificates=self.state / index.certificates if index.certificates else None,
+            server_name=index.server_name,
+            replica=index.replica,
+        )
 
 
 def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> ServiceConfig:
@@ -176,6 +218,13 @@ def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None =
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

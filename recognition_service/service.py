@@ -27,6 +27,7 @@ from duetface.v1 import (
     verification_pb2_grpc,
 )
 from gallery.gallery import Gallery, GalleryOptions
+from gallery.indexes import index_factory
 from gallery.keys import read_key_files
 from recognition_service.access import Gatekeeper
 from recognition_service.admission import Admission
@@ -110,6 +111,7 @@ def _open_gallery(config: ServiceConfig, realm: str, network: Network, clocks: C
     options = GalleryOptions(
         templates_per_subject=config.enrolment.max_templates,
         spaces=frozenset({network.space_digest}),
+        index_factory=index_factory(config.index_settings),
         busy_timeout_ms=config.storage.busy_timeout_ms,
     )
     return Gallery.open(config.database_url, realm, keys, clocks.now, options)
