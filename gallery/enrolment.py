@@ -197,7 +197,7 @@ def _refuse_held(held: bool) -> None:
 
 
 def drop_partition(writing: Writing, partition: str, actor: Actor) -> int:
-    """Delete every subject of a scratch partition in one change."""
+    """Delete every subject of a scratch partition in one change; raises NotFoundError if there is none."""
     if not partition:
         raise MessageError("the main partition cannot be dropped: name the scratch partition")
     numbers = (
@@ -209,6 +209,8 @@ def drop_partition(writing: Writing, partition: str, actor: Actor) -> int:
         .scalars()
         .all()
     )
+    if not numbers:
+        raise NotFoundError("there is no such partition: nobody is enrolled in it")
     for start in range(0, len(numbers), 500):
         subjects.delete_rows(writing.connection, writing.realm_id, numbers[start : start + 500])
     details: Details = {"partition": partition, "subjects": len(numbers)}

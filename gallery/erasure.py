@@ -1,20 +1,23 @@
 """Erasing on bytes: every deletion is followed into the files, and proven by a receipt that tells nothing else.
 
 A deletion writes, in its own transaction, the sealed fingerprints of every value it erases, in every form in which the
-value was kept.  `Eraser.complete` then rewrites what must be rewritten and searches the files; a crash in between
-leaves the row pending, and the next start goes on with it.
+value was kept.  `Eraser.complete` then searches the files and rewrites what must be rewritten, for all deletions that
+wait for it together: beside the requests, or when a receipt is asked for.  Whatever stops it leaves the row pending,
+and the next start goes on with it.
 """
 
 import logging
-import secrets
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from duetface.errors import GalleryError, NotFoundError
 from gallery import sealing
+from gallery.background import Background
 from gallery.fingerprints import Fingerprints
 from gallery.followers import await_followers
 from gallery.index import Vectors
@@ -48,7 +51,9 @@ def fingerprint(vault: Vault, stored: Sequence[StoredTemplate], sealed: Iterable
     found = [*sealed, *(template.ciphertext for template in stored)]
     for template in stored:
         found += forms_of(template.open(vault))
-    return Fingerprints.of(secrets.token_bytes(16), found)
+    # One key for all of a realm key's erasures: their lists, each sealed by itself, are looked for in one search.
+    key = vault.derive("keys of erasure fingerprints", vault.realm_key_version)
+    return Fingerprints.of(key[:16], found)
 
 
 def forms_of(rotated: Vectors) -> list[bytes]:
@@ -90,53 +95,83 @@ class Eraser:
         self._realm = realm
         self._view = view
         self._snapshot_path = snapshot_path
+        self._completing = threading.Lock()
+        self._background = Background("erasure", self.complete)
 
     def _copies(self) -> list[Path]:
         """Copies that lie beside the database, made before a migration."""
         path = self._realm.store.path
         return [] if path is None else sorted(path.parent.glob(f"{path.name}.*.bak*"))
 
-    def complete(self) -> None:
-        """Finish every pending erasure.  What a reader's old snapshot still needs stays pending, and is said."""
+    def committed(self) -> None:
+        """After a deletion's commit: do what is quick, and the rest in the background.  Raises nothing."""
+        try:
+            self._drop_snapshot()
+            self.resume()
+        except Exception as error:  # noqa: BLE001 - whatever it is, an error here would deny a commit
+            logger.error("erasure is pending: ask for its receipt", extra={"kind": type(error).__name__})
+
+    def resume(self) -> None:
+        """Let what is pending be completed in the background, and return at once.
+
+        PostgreSQL locks whole tables to rewrite them: there it waits until a receipt is asked for.
+        """
+        if self._realm.store.path is not None and self._pending():
+            self._background.wake()
+
+    def close(self) -> None:
+        """Wait for a completion that has begun; the rest stays pending for the next start."""
+        self._background.close()
+
+    def complete(self) -> int:
+        """Finish every pending erasure, all by one search; returns how many are left for a later call.
+
+        Those are left whose bytes a reader's old snapshot still needs.
+        """
+        with self._completing:
+            pending = self._pending()
+            if not pending:
+                return 0
+            self._view.compact()
+            self._drop_snapshot()
+            prints = {
+                row.revision: self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
+                for row in pending
+            }
+            gone = _gone(self._realm.store, prints)
+            self._mark(gone)
+            return len(pending) - len(gone)
+
+    def _pending(self) -> Sequence[Row[Any]]:
         statement = select(erasures).where(
             erasures.c.realm_id == self._realm.realm_id, erasures.c.completed_at_us.is_(None)
         )
         with self._realm.store.reading() as connection:
-            pending = connection.execute(statement).all()
-        if not pending:
-            return
-        self._view.compact()
-        if self._snapshot_path is not None:
-            self._snapshot_path.unlink(missing_ok=True)
-        for row in pending:
-            prints = self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
-            if _gone(self._realm.store, prints):
-                self._mark(row.revision)
+            return connection.execute(statement).all()
 
-    def try_complete(self) -> None:
-        """Finish what is pending if that is cheap and possible now; the deletion itself is committed already.
-
-        PostgreSQL locks whole tables to rewrite them: there it waits until a receipt is asked for.
-        """
-        if self._realm.store.path is None:
+    def _drop_snapshot(self) -> None:
+        if self._snapshot_path is None:
             return
         try:
-            self.complete()
-        except GalleryError as error:
-            logger.warning("erased bytes still in files: ask for the receipt later", extra={"why": str(error)})
+            self._snapshot_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise GalleryError(
+                f"{self._snapshot_path} holds erased templates and cannot be deleted: {error.strerror}; delete it"
+            ) from error
 
     def _open(self, revision: int, version: int, sealed: bytes) -> Fingerprints:
         key = self._realm.vault.derive(_PURPOSE, version)
         what = f"the record of erasure {revision}"
         return Fingerprints.from_bytes(sealing.unseal(key, sealed, _context(revision), what))
 
-    def _mark(self, revision: int) -> None:
+    def _mark(self, revisions: Sequence[int]) -> None:
         with self._realm.store.writing() as connection:
-            connection.execute(
-                update(erasures)
-                .where(erasures.c.realm_id == self._realm.realm_id, erasures.c.revision == revision)
-                .values(completed_at_us=self._realm.now_us())
-            )
+            for revision in revisions:
+                connection.execute(
+                    update(erasures)
+                    .where(erasures.c.realm_id == self._realm.realm_id, erasures.c.revision == revision)
+                    .values(completed_at_us=self._realm.now_us())
+                )
 
     def receipt(self, revision: int, timeout_s: float) -> Receipt:
         """The signed receipt of a completed erasure, once every replica has followed it.
@@ -185,12 +220,23 @@ def _files_under(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _gone(store: SqlStore, prints: Fingerprints) -> bool:
-    """Settle the store, rewrite it if a trace is left, and tell whether all is gone."""
-    settled = store.settle()
-    if not store.files() or not len(prints) or prints.found_in_files([p for p in store.files() if p.exists()]):
-        # SQLite zeroes what it frees, but a page that was balanced may keep a stale copy of a row that moved
-        # (seen in 1 of 200 deletions); PostgreSQL never zeroes.
-        store.rewrite()
-        settled = store.settle()
-    return settled and not prints.found_in_files([path for path in store.files() if path.exists()])
+def _gone(store: SqlStore, prints: Mapping[int, Fingerprints]) -> list[int]:
+    """Settle the store, rewrite it once if a trace of anything is left, and tell which revisions' bytes are gone."""
+    if not store.settle():
+        return []
+    blind = not store.files() or not all(len(found) for found in prints.values())
+    if not blind and not _traced(store, prints.values()):
+        return list(prints)
+    # SQLite zeroes what it frees, but a page that was balanced may keep a stale copy of a row that moved
+    # (seen in 1 of 200 deletions); PostgreSQL never zeroes.
+    store.rewrite()
+    if not store.settle():
+        return []
+    if not _traced(store, prints.values()):
+        return list(prints)
+    return [revision for revision, found in prints.items() if not _traced(store, [found])]
+
+
+def _traced(store: SqlStore, prints: Iterable[Fingerprints]) -> bool:
+    files = [path for path in store.files() if path.exists()]
+    return any(found.found_in_files(files) for found in Fingerprints.merged(prints))

@@ -40,6 +40,14 @@ class Fingerprints:
         words = np.frombuffer(b"".join(windows), dtype="<u8").reshape(-1, 2)
         return Fingerprints(key, np.unique(_hash(key, words[:, 0], words[:, 1])))
 
+    @staticmethod
+    def merged(lists: Iterable["Fingerprints"]) -> "list[Fingerprints]":
+        """One list for each key, so that what was taken under the same key is looked for at once."""
+        by_key: dict[bytes, list[Fingerprint64s]] = {}
+        for prints in lists:
+            by_key.setdefault(prints.key, []).append(prints.values)
+        return [Fingerprints(key, np.unique(np.concatenate(values))) for key, values in by_key.items()]
+
     def to_bytes(self) -> bytes:
         """Key and values, to be sealed."""
         return self.key + self.values.astype("<u8").tobytes()

@@ -128,14 +128,15 @@ class Gallery:
             if options.snapshot_path is not None:
                 checkpoint.load(opened, gallery._view, options.snapshot_path)
             gallery.refresh(progress)
-            gallery._eraser.try_complete()
+            gallery._eraser.resume()
         except BaseException:
             store.close()
             raise
         return gallery
 
     def close(self) -> None:
-        """Close the database; the gallery must not be used afterwards."""
+        """Close the database; the gallery must not be used afterwards.  Pending erasures stay so for the next start."""
+        self._eraser.close()
         if self._options.follower:
             followers.leave(self._realm, self._options.follower)
         self._realm.store.close()
@@ -200,28 +201,36 @@ class Gallery:
             return enrolment.add_template(writing, partition, check_subject_id(subject_id), new, limit, actor)
 
     def delete_template(self, template_id: int, actor: Actor, partition: str = "") -> int:
-        """Delete one template and its bytes; returns the revision.  Raises NotFoundError."""
+        """Delete one template, soon its bytes (`complete_erasures`); returns the revision.  Raises NotFoundError."""
         with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_template(writing, partition, template_id, actor)
-        self._eraser.try_complete()
+        self._eraser.committed()
         return revision
 
     def delete_subject(self, subject_id: str, actor: Actor, partition: str = "") -> int:
-        """Delete a person with keys, consents, templates and their bytes; returns the revision.
+        """Delete a person with keys, consents, templates, and soon their bytes (`complete_erasures`).
 
+        Returns the revision.
         Raises NotFoundError, ConsentError under a legal hold.  The audit keeps the pseudonymous id.
         """
         with changing(self._realm, self._view) as writing:
             revision = enrolment.delete_subject(writing, partition, check_subject_id(subject_id), actor)
-        self._eraser.try_complete()
+        self._eraser.committed()
         return revision
 
     def drop_partition(self, partition: str, actor: Actor) -> int:
-        """Delete everything of a scratch partition; returns the revision."""
+        """Delete everything of a scratch partition; returns the revision.  Raises NotFoundError if nothing is in it."""
         with changing(self._realm, self._view) as writing:
             revision = enrolment.drop_partition(writing, _check_partition(partition), actor)
-        self._eraser.try_complete()
+        self._eraser.committed()
         return revision
+
+    def complete_erasures(self) -> int:
+        """Search and clean the files for all deletions now, instead of in the background.
+
+        Returns how many are left: a long reader still needs their bytes.
+        """
+        return self._eraser.complete()
 
     def subject(self, subject_id: str, partition: str = "") -> SubjectRecord:
         """What is known of a subject; raises NotFoundError."""

@@ -119,7 +119,7 @@ class Maintenance:
         for template_id in gone:
             with changing(self._realm, self._view) as writing:
                 enrolment.delete_template(writing, "", template_id, actor)
-        self._eraser.try_complete()
+        self._eraser.committed()
         return len(gone)
 
     def check(self, space_digest: bytes, threshold: float) -> CheckReport:

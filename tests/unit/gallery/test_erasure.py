@@ -5,11 +5,14 @@ import contextlib
 import json
 import random
 import sqlite3
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 
 from duetface.errors import GalleryError, NotFoundError
+from gallery.background import Background
 from gallery.erasure import FORMS, forms_of
 from gallery.fingerprints import Fingerprints
 from gallery.gallery import Gallery
@@ -41,6 +44,7 @@ def test_bytes_of_an_erased_subject_are_gone_from_every_file(world):
     assert len(alice) == 4
     assert traces(world, alice) >= 8
     world.gallery.delete_subject("alice", OPERATOR)
+    assert world.gallery.complete_erasures() == 0
     assert traces(world, alice) == 0
     assert traces(world, bob) >= 6
 
@@ -54,6 +58,7 @@ def test_bytes_of_a_deleted_template_and_of_a_dropped_partition_are_gone(world):
     assert traces(world, [gone]) and traces(world, scratch)
     world.gallery.delete_template(added[0].template_id, OPERATOR)
     world.gallery.drop_partition("scratch", OPERATOR)
+    assert world.gallery.complete_erasures() == 0
     assert traces(world, [gone, *scratch]) == 0
 
 
@@ -69,6 +74,7 @@ def test_pages_that_were_balanced_keep_no_stale_copy(world):
             victim = live.pop(chance.randrange(len(live)))
             erased += values_of(world, victim)
             world.gallery.delete_subject(victim, OPERATOR)
+            world.gallery.complete_erasures()
     assert len(erased) > 40
     assert traces(world, erased) == 0
 
@@ -81,6 +87,7 @@ def test_the_index_holds_nothing_of_an_erased_subject(world):
     held = [content for _, content in world.gallery._view.contents()]
     assert sum(forms.found_in(content) for content in held) > 0
     world.gallery.delete_subject("alice", OPERATOR)
+    world.gallery.complete_erasures()
     assert sum(forms.found_in(content) for _, content in world.gallery._view.contents()) == 0
 
 
@@ -190,26 +197,131 @@ def test_a_receipt_waits_for_replicas_that_are_alive(tmp_path):
     world.gallery.close()
 
 
-def test_an_erasure_that_was_interrupted_is_finished_at_the_next_start(world, monkeypatch):
-    """Killed between the commit and the rewriting: the pending row makes the next start go on."""
+@contextlib.contextmanager
+def a_reader(world):
+    """Somebody else who still looks at the database as it was before."""
+    with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM templates").fetchone()
+        yield
+
+
+def completed(world, within_s=20):
+    """Whether the background marks every erasure as complete before the time is over."""
+    deadline = time.monotonic() + within_s
+    while world.sqlite("SELECT 1 FROM erasures WHERE completed_at_us IS NULL"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_deletion_does_not_wait_for_the_search_of_the_files(world):
+    """A search of a large database takes seconds; the operator's answer, and everybody's writes, must not."""
+    world.enrol("alice", 1)
+    eraser = world.gallery._eraser
+    with eraser._completing:  # as long as a completion of an earlier deletion takes
+        revision = world.gallery.delete_subject("alice", OPERATOR)
+        assert world.gallery.verify_similarity("alice", person(1), SPACE) is None
+        world.enrol("bob", 2)
+    assert completed(world)
+    assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
+
+
+def test_many_deletions_share_one_search(world, monkeypatch):
+    """Each by itself would read the whole file: a purge of a thousand would read it a thousand times."""
+    for number in range(6):
+        world.enrol(f"s{number}", number)
+    searched, search = [], Fingerprints.found_in_files
+    monkeypatch.setattr(Fingerprints, "found_in_files", lambda *given: searched.append(given) or search(*given))
+    with world.gallery._eraser._completing:
+        revisions = [world.gallery.delete_subject(f"s{number}", OPERATOR) for number in range(6)]
+    assert world.gallery.complete_erasures() == 0
+    assert len(searched) <= 2  # the second after a rewriting, if the first has found a stale page
+    assert [world.gallery.maintenance.erasure_receipt(revision).templates for revision in revisions] == [1] * 6
+
+
+def test_erasures_under_an_older_realm_key_are_searched_beside_newer_ones(world):
+    """Their fingerprints have another key: one search for each."""
+    world.enrol("alice", 1)
+    world.enrol("bob", 2)
+    with a_reader(world):
+        world.gallery.delete_subject("alice", OPERATOR)
+        world.reopen(HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32}))
+        world.gallery.delete_subject("bob", OPERATOR)
+    assert world.gallery.complete_erasures() == 0
+    assert completed(world, within_s=0)
+
+
+def test_an_erasure_that_was_interrupted_is_finished_after_the_next_start(tmp_path):
+    """Stopped between the commit and the rewriting: the pending row makes the next start go on, unasked."""
+    world = World(tmp_path, options=replace(OPTIONS, busy_timeout_ms=50))
     world.enrol("alice", 1)
     values = values_of(world, "alice")
-    monkeypatch.setattr("gallery.erasure.Eraser.complete", lambda _: None)
-    revision = world.gallery.delete_subject("alice", OPERATOR)
-    assert traces(world, values)
-    monkeypatch.undo()
+    with a_reader(world):
+        revision = world.gallery.delete_subject("alice", OPERATOR)
+        world.gallery.close()
+    assert not completed(world, within_s=0)
     world.reopen()
+    assert completed(world)
     assert traces(world, values) == 0
     assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
+    world.gallery.close()
+
+
+def test_a_deletion_that_is_committed_is_answered_whatever_fails_then(world, caplog):
+    """An error would make the caller delete again, and be told that nobody is there."""
+    world.enrol("alice", 1)
+    eraser = world.gallery._eraser
+    eraser._background, background = None, eraser._background
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    assert "erasure is pending" in caplog.text
+    eraser._background = background
+    assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
+
+
+def test_the_background_lives_on_after_a_failure(caplog, monkeypatch):
+    """A disk that is full for an hour must not end erasing until the next start; and a close ends it."""
+    monkeypatch.setattr("gallery.background._GATHER_S", 0.0)
+    monkeypatch.setattr("gallery.background._RETRY_S", 0.01)
+    outcomes, done = iter([RuntimeError(), 2, 0]), threading.Event()
+
+    def work():
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome == 0:
+            done.set()
+        return outcome
+
+    background = Background("test", work)
+    background.wake()
+    assert done.wait(10)
+    background.close()
+    assert [record.message for record in caplog.records] == [
+        "background work failed",
+        "background work is not finished",
+    ]
+    background.wake()
+    background.close()
+
+
+def test_dropping_what_is_not_there_changes_nothing(world):
+    """A misspelt name is told, as errors.proto promises; the audit does not speak of a partition that never was."""
+    world.enrol("x", 1, partition="scratch")
+    world.gallery.drop_partition("scratch", OPERATOR)
+    revision, rows = world.gallery.revision, world.gallery.last_audit_id
+    for name in ("scratch", "never"):
+        with pytest.raises(NotFoundError, match="no such partition"):
+            world.gallery.drop_partition(name, OPERATOR)
+    assert (world.gallery.revision, world.gallery.last_audit_id) == (revision, rows)
 
 
 def test_a_long_reader_delays_the_receipt_and_not_the_deletion(tmp_path):
     """Its old state of the pages lives in the log until it ends; nothing is claimed before."""
     world = World(tmp_path, options=replace(OPTIONS, busy_timeout_ms=50))
     world.enrol("alice", 1)
-    with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM templates").fetchone()
+    with a_reader(world):
         revision = world.gallery.delete_subject("alice", OPERATOR)
         assert world.gallery.verify_similarity("alice", person(1), SPACE) is None
         with pytest.raises(GalleryError, match="long reader"):
