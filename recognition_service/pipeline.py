@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -32,7 +32,9 @@ from recognition_service.decision import (
 from recognition_service.lockout import LockOutPolicy, OneAtATime
 from recognition_service.refusals import RevisionError, StaleError
 
-REVISION_POLL_S = 0.01
+# A revision is awaited with growing pauses: one from this very moment is near, the others cost a look at the store.
+REVISION_POLL_S = (0.02, 0.2)
+REVISIONS_AHEAD = 1_000_000  # more than any gallery commits within a deadline: a client's mistake or mischief
 
 
 class Operation(StrEnum):
@@ -98,21 +100,39 @@ class Recogniser:
         self._gallery = gallery
         self._audit = audit
         self._clocks = clocks
+        self._device_lock = OneAtATime()
         self._subject_lock = OneAtATime()
 
     def decode(self, probe: bytes) -> ReceivedProbe:
         """The first face that is served, every length checked.  Raises MessageError or ContractError."""
         return probe_from_bytes(probe, self.splits)
 
+    async def reach(self, question: Question) -> None:
+        """Wait until the gallery has the question's revision; while it waits it holds nobody else up.
+
+        Raises RevisionError when the deadline comes first, and at once for a revision that cannot come in time.
+        """
+        wanted, pause_s = question.at_least_revision, REVISION_POLL_S[0]
+        while wanted and (missing := wanted - await asyncio.to_thread(lambda: self._gallery.revision)) > 0:
+            if missing > REVISIONS_AHEAD or self._clocks.monotonic_s() + pause_s >= question.deadline_s:
+                raise RevisionError(f"revision {wanted} is not here yet: try again, or ask where it was written")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, REVISION_POLL_S[1])
+
     @asynccontextmanager
     async def attempt(self, question: Question) -> AsyncIterator[None]:
-        """One attempt at a time on one claimed subject: parallel guesses must not outrun the failure counter.
+        """One counted attempt at a time of one device and on one subject: guesses must not outrun their counters.
 
+        The device comes first, always: so nobody who holds a subject waits for a device, which could end in a
+        deadlock, and a device that guesses at many names keeps no more than one of them waiting.
         Raises OverloadedError at the deadline, whatever held the attempt up: no caller waits for ever.
         """
-        alone = self._subject_lock.hold(question.subject_id) if question.subject_id else nullcontext()
         try:
-            async with asyncio.timeout(question.deadline_s - self._clocks.monotonic_s()), alone:
+            async with asyncio.timeout(question.deadline_s - self._clocks.monotonic_s()), AsyncExitStack() as held:
+                if self._counts(question):
+                    await held.enter_async_context(self._device_lock.hold(question.caller.peer.name))
+                if question.subject_id:
+                    await held.enter_async_context(self._subject_lock.hold(question.subject_id))
                 yield
         except TimeoutError as error:
             raise OverloadedError("no decision within the deadline: try again", retry_after_s=1.0) from error
@@ -133,7 +153,6 @@ class Recogniser:
 
     async def search_and_decide(self, embedding: Embedding, question: Question) -> Verdict:
         """Compare with the claimed subject, or with everybody, at templates new enough."""
-        await self.reach(question.at_least_revision, question.deadline_s)
         if question.subject_id:
             return await asyncio.to_thread(self._verify, embedding, question)
         return await asyncio.to_thread(self._identify, embedding, question)
@@ -149,16 +168,12 @@ class Recogniser:
         await self._audit.decision(self._record(verdict, decision, question))
         return decision
 
-    async def reach(self, revision: int, deadline_s: float) -> None:
-        """Wait until the gallery has this revision.  Raises RevisionError when the deadline comes first."""
-        while revision and await asyncio.to_thread(lambda: self._gallery.revision) < revision:
-            if self._clocks.monotonic_s() + REVISION_POLL_S >= deadline_s:
-                raise RevisionError(f"revision {revision} is not here yet: try again, or ask where it was written")
-            await asyncio.sleep(REVISION_POLL_S)
+    def _counts(self, question: Question) -> bool:
+        """Whether a rejection is a failure: of a claim, or of a search if the site says so; never in a partition."""
+        return not question.partition and (bool(question.subject_id) or self.policy.count_searches)
 
     async def _is_locked_out(self, question: Question) -> bool:
-        counts = question.subject_id or self.policy.count_searches
-        if question.partition or not counts:
+        if not self._counts(question):
             return False
         state = await asyncio.to_thread(self._gallery.lock_out_state, question.subject_id, question.caller.peer.name)
         now = self._clocks.now()
@@ -223,8 +238,7 @@ class Recogniser:
 
     def _counted(self, verdict: Verdict, question: Question) -> Counted:
         compared = verdict.reason in ("match", "no_match")
-        claimed = bool(question.subject_id) or self.policy.count_searches
-        if question.partition or not compared or not claimed:
+        if not compared or not self._counts(question):
             return Counted.NOT
         return Counted.SUCCESS if verdict.outcome is Outcome.ACCEPT else Counted.FAILURE
 
@@ -232,6 +246,7 @@ class Recogniser:
 async def recognise(stages: Recogniser, probe: bytes, question: Question) -> Decision:
     """Decide on one vouched probe.  Raises a DuetFaceError of the refusals table."""
     received = stages.decode(probe)
+    await stages.reach(question)
     async with stages.attempt(question):
         verdict = await stages.refuse_unlooked(received, question)
         if verdict is None:

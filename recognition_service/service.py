@@ -199,7 +199,14 @@ class _Parts:
     def _guard(self) -> Guard:
         revoked = RevocationList(self._config.state / "revoked.json")
         gatekeeper = Gatekeeper(self._realm, revoked, self._clocks.now)
-        return Guard(gatekeeper, self._admission, self._audit, self._in_flight, self._clocks.monotonic_s)
+        return Guard(
+            gatekeeper,
+            self._admission,
+            self._audit,
+            self._in_flight,
+            self._clocks.monotonic_s,
+            self._config.listen.stream_max_age_s,
+        )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
         config, network = self._config, self._network

@@ -7,7 +7,7 @@ from gallery.gallery import Gallery
 from gallery.ledger import canonical
 from gallery.records import AuditRecord
 from recognition_service.rpc.context import Context
-from recognition_service.rpc.fields import page_size_of
+from recognition_service.rpc.fields import number_of, page_size_of
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
@@ -23,7 +23,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         """One page of records, by id."""
         size = page_size_of(request.page_size)
         newest = request.newest and request.after_id == 0
-        records = await asyncio.to_thread(self._records, request.after_id, size, newest)
+        records = await asyncio.to_thread(self._records, number_of("after_id", request.after_id), size, newest)
         return audit_pb2.ListAuditRecordsResponse(records=[_record_message(record) for record in records])
 
     def _records(self, after_id: int, size: int, newest: bool) -> list[AuditRecord]:

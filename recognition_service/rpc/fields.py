@@ -18,6 +18,7 @@ PARTITION_LENGTH = 64
 LABEL_LENGTH = 128
 PAGE_MAX = 1000
 PAGE_DEFAULT = 100
+NUMBER_MAX = 2**63 - 1  # the largest that the store can hold
 
 
 @contextmanager
@@ -69,6 +70,13 @@ def page_size_of(size: int) -> int:
     if size > PAGE_MAX:
         raise FieldError(f"got page_size {size}, expected at most {PAGE_MAX}")
     return size or PAGE_DEFAULT
+
+
+def number_of(name: str, number: int) -> int:
+    """A number of the store's, such as a revision: a uint64 on the wire, 63 bits in SQL."""
+    if number > NUMBER_MAX:
+        raise FieldError(f"got {name} {number}, expected at most {NUMBER_MAX}")
+    return number
 
 
 def consent_of(request: enrollment_pb2.CreateSubjectRequest) -> Consent:

@@ -2,6 +2,7 @@
 
 One interceptor wraps the handlers of all services, health and reflection included, and turns every
 error of ours into its status.  Requests arrive here as bytes, so nothing of a refused caller is parsed.
+As long as a stream is open its certificate is checked again and again: it may be revoked or expire meanwhile.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -32,6 +33,7 @@ from recognition_service.audit import AuditTrail
 from recognition_service.refusals import (
     DrainingError,
     FieldError,
+    QualityError,
     reason_name,
     refusal_of,
     rich_status,
@@ -40,12 +42,15 @@ from recognition_service.rpc.context import Context, caller_of, certificates_of
 
 logger = logging.getLogger(__name__)
 
-# A health watch may stay open as long as the client likes: it must not hold up the end.
+# Health and reflection are no work that the end has to wait for, and are answered while the service drains.
 OUR_METHODS = "/duetface."
 RETRY_AFTER_S = 0.2  # about the time of a call under load
+RECHECK_S = 2.0  # how long a revoked certificate may keep a silent stream; a check reads one file's status
 
-# What somebody tried that they should not have; an overload or a typing error of an operator is none of these.
+# What somebody tried that they should not have; an overload, a typing error of an operator or a blurred picture
+# is none of these.
 AUDITED = (AccessError, SignatureError, SequenceError, MessageError, ContractError)
+NOT_AUDITED = (FieldError, QualityError)
 
 
 class InFlight:
@@ -59,35 +64,45 @@ class InFlight:
         """Nothing runs yet."""
         self.draining = False
         self._limit = limit
-        self._running: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def running(self) -> int:
-        """Calls and streams of all certificates."""
-        return self._running.total()
+        """Calls and streams of all certificates that the end waits for."""
+        return self._running
 
     async def idle(self) -> None:
         """Wait until nothing runs."""
         await self._idle.wait()
 
     @contextmanager
-    def call(self, fingerprint: str) -> Iterator[None]:
-        """One call of a certificate.  Raises DrainingError when the service shuts down, OverloadedError."""
-        if self.draining:
+    def call(self, fingerprint: str, *, awaited: bool = True) -> Iterator[None]:
+        """One call of a certificate.  Raises DrainingError when the service shuts down, OverloadedError.
+
+        awaited: whether the end waits for it; what it does not wait for may begin while the service drains.
+        """
+        if awaited and self.draining:
             raise DrainingError("the service is shutting down: reconnect")
-        if self._running[fingerprint] >= self._limit:
+        if self._open[fingerprint] >= self._limit:
             raise OverloadedError(f"{self._limit} calls of this certificate run: wait for one to end", RETRY_AFTER_S)
-        self._running[fingerprint] += 1
-        self._idle.clear()
+        self._count(fingerprint, 1, awaited=awaited)
         try:
             yield
         finally:
-            self._running[fingerprint] -= 1
-            self._running += Counter()  # drops certificates at zero
-            if not self._running:
-                self._idle.set()
+            self._count(fingerprint, -1, awaited=awaited)
+
+    def _count(self, fingerprint: str, calls: int, *, awaited: bool) -> None:
+        self._open[fingerprint] += calls
+        if not self._open[fingerprint]:
+            del self._open[fingerprint]  # certificates come and go; their entries must not stay
+        self._running += calls if awaited else 0
+        if self._running:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
@@ -100,13 +115,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         audit: AuditTrail,
         in_flight: InFlight,
         clock_s: Callable[[], float],
+        max_age_s: float,
     ) -> None:
-        """clock_s: monotonic seconds."""
+        """clock_s: monotonic seconds.  max_age_s: of a stream."""
         self._gatekeeper = gatekeeper
         self._admission = admission
         self._audit = audit
         self._in_flight = in_flight
         self._clock_s = clock_s
+        self._max_age_s = max_age_s
 
     async def intercept_service(
         self,
@@ -127,14 +144,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
                 return await handler.unary_unary(_parsed(parse, raw), context)
 
         async def server_stream(raw: bytes, context: Context) -> AsyncIterator[Any]:
-            async with self._checked(method, context):
-                async for answer in _answers(handler.unary_stream(_parsed(parse, raw), context)):
+            async with self._checked(method, context) as stay:
+                async for answer in _answers(handler.unary_stream(_parsed(parse, raw), context), stay):
                     yield answer
 
         async def both_stream(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async with self._checked(method, context):
-                requests = self._checked_each(method, context, parse, raws)
-                async for answer in _answers(handler.stream_stream(requests, context)):
+            async with self._checked(method, context) as stay:
+                async for answer in _answers(handler.stream_stream(_requests(parse, raws, stay), context), stay):
                     yield answer
 
         # No service of ours takes a stream and gives one answer; such a method would stay without handler.
@@ -146,14 +162,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         return make(guarded, request_deserializer=None, response_serializer=handler.response_serializer)
 
     @asynccontextmanager
-    async def _checked(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _checked(self, method: str, context: Context) -> AsyncIterator["_Stay"]:
         try:
             caller = caller_of(context)
             self._gatekeeper.check(method, caller)
             self._admission.admit(caller.peer.fingerprint, self._clock_s())
-            fingerprint = caller.peer.fingerprint
-            with self._in_flight.call(fingerprint) if method.startswith(OUR_METHODS) else nullcontext():
-                yield
+            with self._in_flight.call(caller.peer.fingerprint, awaited=method.startswith(OUR_METHODS)):
+                yield _Stay(lambda: self._gatekeeper.check(method, caller), self._clock_s, self._max_age_s)
         except DuetFaceError as error:
             await self._refuse(method, context, error)
         except grpc.aio.AbortError:
@@ -166,23 +181,38 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             logger.error("unexpected error", extra={"method": method, "kind": type(error).__name__, "frames": frames})
             await context.abort(grpc.StatusCode.INTERNAL, "internal error: see the service's log")
 
-    async def _checked_each(
-        self, method: str, context: Context, parse: Callable[[bytes], Any], raws: AsyncIterator[bytes]
-    ) -> AsyncIterator[Any]:
-        """The messages of a stream.  A certificate may be revoked while the stream is open, so each is checked."""
-        caller = caller_of(context)
-        async for raw in raws:
-            self._gatekeeper.check(method, caller)
-            yield _parsed(parse, raw)
-
     async def _refuse(self, method: str, context: Context, error: DuetFaceError) -> None:
         refusal = refusal_of(error)
         logger.info("refused", extra={"method": method, "status": refusal.status.name, "reason": reason_name(error)})
         if refusal.status is grpc.StatusCode.INTERNAL:
             logger.error("failed", extra={"method": method, "cause": str(error)})
-        if isinstance(error, AUDITED):
+        if isinstance(error, AUDITED) and not isinstance(error, NOT_AUDITED):
             await self._audit.refusal(method, certificates_of(context), error)
         await context.abort_with_status(rpc_status.to_status(rich_status(error)))
+
+
+class _Stay:
+    """How long a stream may wait: until its certificate is refused, or its age is reached."""
+
+    def __init__(self, check: Callable[[], None], clock_s: Callable[[], float], max_age_s: float) -> None:
+        """check: raises what a refused certificate raises.  clock_s: monotonic seconds."""
+        self._check = check
+        self._clock_s = clock_s
+        self._ends_s = clock_s() + max_age_s
+
+    async def wait(self, step: Awaitable[Any]) -> Any:
+        """The step's result.  Raises DrainingError at the maximum age, RevokedError; then the step is cancelled."""
+        task = asyncio.ensure_future(step)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=min(RECHECK_S, max(0.0, self._ends_s - self._clock_s())))
+                self._check()
+                if self._clock_s() >= self._ends_s and not task.done():
+                    raise DrainingError("the stream reached its maximum age: open a new one")
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 def _parsed(parse: Callable[[bytes], Any], raw: bytes) -> Any:
@@ -194,10 +224,19 @@ def _parsed(parse: Callable[[bytes], Any], raw: bytes) -> Any:
         ) from error
 
 
-async def _answers(answers: Any) -> AsyncIterator[Any]:
-    """The answers of a handler in either form of gRPC: a generator, or a coroutine that writes by itself."""
+async def _requests(parse: Callable[[bytes], Any], raws: AsyncIterator[bytes], stay: _Stay) -> AsyncIterator[Any]:
+    """The messages of a stream, as long as it may stay."""
+    while (raw := await stay.wait(anext(raws, None))) is not None:
+        yield _parsed(parse, raw)
+
+
+async def _answers(answers: Any, stay: _Stay) -> AsyncIterator[Any]:
+    """The answers of a handler in either form of gRPC: a generator, or a coroutine that writes by itself.
+
+    A generator waits for requests, which end when the stream must; such a coroutine (Health/Watch) has to be ended.
+    """
     if inspect.isawaitable(answers):
-        await answers
+        await stay.wait(answers)
         return
     async for answer in answers:
         yield answer

@@ -19,7 +19,7 @@ from recognition_service.clocks import Clocks
 from recognition_service.decision import OVERLOADED, SUPERSEDED, Verdict
 from recognition_service.pipeline import Operation, Question, Recogniser, recognise
 from recognition_service.refusals import DrainingError, FieldError, StreamOrderError
-from recognition_service.rpc.fields import optional_subject_id_of, purpose_of
+from recognition_service.rpc.fields import number_of, optional_subject_id_of, purpose_of
 from recognition_service.rpc.vouching import vouched_in_stream
 from recognition_service.session import NONCE_BYTES, StreamSession
 
@@ -100,38 +100,56 @@ class Streams:
     def __init__(
         self, recogniser: Recogniser, admission: Admission, max_age_s: float, deadline_s: float, clocks: Clocks
     ) -> None:
-        """max_age_s: of a stream.  deadline_s: seconds for one face."""
+        """max_age_s: of a stream; the guard ends it.  deadline_s: seconds for the configuration, and for one face."""
         self._recogniser = recogniser
         self._admission = admission
         self._max_age_s = max_age_s
         self._deadline_s = deadline_s
         self._clocks = clocks
+        self._opening: set[asyncio.Timeout] = set()
         self._open: set[Inbox] = set()
 
     async def drain(self) -> None:
         """End every stream after the faces that were accepted."""
+        for limit in self._opening:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
         for inbox in tuple(self._open):
             await inbox.close(DrainingError("the service is shutting down: reconnect"))
 
     async def serve(self, requests: Requests, caller: Caller) -> AsyncIterator[verification_pb2.AuthenticateResponse]:
         """The answers of one stream."""
-        question = await self._configuration(requests, caller)
-        session = StreamSession(secrets.token_bytes(NONCE_BYTES))
-        ready = verification_pb2.StreamReady(nonce=session.nonce)
-        ready.valid_for.FromMilliseconds(round(self._max_age_s * 1000))
-        yield verification_pb2.AuthenticateResponse(ready=ready)
-
-        inbox = Inbox()
+        question = await self._opened(requests, caller)
+        inbox, session = Inbox(), StreamSession(secrets.token_bytes(NONCE_BYTES))
         self._open.add(inbox)
-        reader = asyncio.create_task(self._read_until_too_old(requests, session, caller, inbox))
+        reader = asyncio.create_task(self._read_all(requests, session, caller, inbox))
         try:
+            yield self._ready(session)
             while (item := await inbox.take()) is not None:
                 decision = await self._answer(item, question)
                 yield verification_pb2.AuthenticateResponse(decision=decision_to_message(decision))
+            await reader  # an error that nobody foresaw is the guard's to log
         finally:
             self._open.discard(inbox)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    async def _opened(self, requests: Requests, caller: Caller) -> Question:
+        """The configuration, which must come as soon as any call must end: a silent stream takes a place."""
+        try:
+            async with asyncio.timeout(self._deadline_s) as limit:
+                self._opening.add(limit)
+                try:
+                    return await self._configuration(requests, caller)
+                finally:
+                    self._opening.discard(limit)
+        except TimeoutError as error:
+            raise DrainingError("the stream brought no configuration in time: open a new one") from error
+
+    def _ready(self, session: StreamSession) -> verification_pb2.AuthenticateResponse:
+        ready = verification_pb2.StreamReady(nonce=session.nonce)
+        ready.valid_for.FromMilliseconds(round(self._max_age_s * 1000))
+        return verification_pb2.AuthenticateResponse(ready=ready)
 
     async def _configuration(self, requests: Requests, caller: Caller) -> Question:
         first = await anext(requests, None)
@@ -149,20 +167,16 @@ class Streams:
             deadline_s=0.0,  # each face has its own
             subject_id=optional_subject_id_of(configuration.subject_id),
             purpose=purpose_of(configuration.purpose),
-            at_least_revision=configuration.at_least_revision,
+            at_least_revision=number_of("at_least_revision", configuration.at_least_revision),
         )
 
-    async def _read_until_too_old(
-        self, requests: Requests, session: StreamSession, caller: Caller, inbox: Inbox
-    ) -> None:
+    async def _read_all(self, requests: Requests, session: StreamSession, caller: Caller, inbox: Inbox) -> None:
         try:
-            async with asyncio.timeout(self._max_age_s):
-                await self._read(requests, session, caller, inbox)
-            await inbox.close()
-        except TimeoutError:
-            await inbox.close(DrainingError("the stream reached its maximum age: open a new one"))
+            await self._read(requests, session, caller, inbox)
         except DuetFaceError as error:
             await inbox.close(error)
+        finally:
+            await inbox.close()  # whatever happened: nobody else ends the wait for the next face
 
     async def _read(self, requests: Requests, session: StreamSession, caller: Caller, inbox: Inbox) -> None:
         async for request in requests:

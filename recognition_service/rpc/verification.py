@@ -13,7 +13,7 @@ from recognition_service.config import LivenessPolicy
 from recognition_service.pipeline import Operation, Question, Recogniser, recognise
 from recognition_service.refusals import RoleError
 from recognition_service.rpc.context import Context, caller_of, deadline_of
-from recognition_service.rpc.fields import partition_of, purpose_of, subject_id_of
+from recognition_service.rpc.fields import number_of, partition_of, purpose_of, subject_id_of
 from recognition_service.rpc.streaming import Streams
 from recognition_service.rpc.vouching import vouched_once
 from recognition_service.session import NonceBook
@@ -96,7 +96,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
             deadline_s=deadline_of(context, self._longest_s, self._clocks),
             subject_id=subject_id_of(request.subject_id),
             purpose=purpose_of(request.purpose),
-            at_least_revision=request.at_least_revision,
+            at_least_revision=number_of("at_least_revision", request.at_least_revision),
         )
         decision = await self._decide(request.signed_probe, question)
         return verification_pb2.VerifyResponse(decision=decision_to_message(decision))
@@ -114,7 +114,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
             deadline_s=deadline_of(context, self._longest_s, self._clocks),
             purpose=purpose_of(request.purpose),
             partition=partition_of(request.partition),
-            at_least_revision=request.at_least_revision,
+            at_least_revision=number_of("at_least_revision", request.at_least_revision),
         )
         decision = await self._decide(request.signed_probe, question)
         return verification_pb2.IdentifyResponse(decision=decision_to_message(decision))

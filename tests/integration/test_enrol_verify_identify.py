@@ -7,7 +7,7 @@ import pytest
 from duetface.errors import ServiceError
 from duetface.identity import Role
 from duetface.types import Outcome
-from duetface.v1 import verification_pb2
+from duetface.v1 import audit_pb2, verification_pb2
 from tests.fakes.network import OTHER_SPLIT, TEST_SPLIT, face_of, probe_of
 from tests.integration.conftest import Site, Start, consent, enrol
 from tests.integration.raw import refused
@@ -131,6 +131,14 @@ def test_every_decision_and_change_has_its_row_and_the_chain_holds(site: Site) -
     )
     assert site.gallery.verify_audit() == 4
     assert [row.event for row in site.client(Role.AUDITOR).audit(newest=True, limit=1)] == ["subject_deleted"]
+
+
+def test_an_audit_number_that_no_store_can_hold_is_refused(site: Site) -> None:
+    """An error of SQL would be INTERNAL and look like a broken gallery."""
+    caller = site.caller(Role.AUDITOR)
+    request = audit_pb2.ListAuditRecordsRequest(after_id=2**63)
+    answer = refused(lambda: caller.audit.ListAuditRecords(request, timeout=5))
+    assert (answer.status, answer.reason) == ("INVALID_ARGUMENT", "invalid_field")
 
 
 def test_a_deleted_subject_no_longer_matches(site: Site) -> None:

@@ -3,22 +3,28 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import json
+import queue
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from duetface.client import Client
 from duetface.errors import ConfigError, DuetFaceError
 from duetface.identity import Role
+from duetface.revocation import revoke
 from duetface.types import Decision, Outcome
 from duetface.v1 import enrollment_pb2, verification_pb2
 from recognition_service.clocks import Clocks
@@ -27,7 +33,7 @@ from recognition_service.running import RunningService
 from recognition_service.service import running_service
 from tests.fakes.network import fake_network, probe_of
 from tests.integration.conftest import Realm, Site, Start, enrol
-from tests.integration.raw import refused
+from tests.integration.raw import Caller, refused
 from tests.integration.test_stream import MATCH, Stream, outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +113,54 @@ def test_a_certificate_has_a_limit_of_open_calls(start: Start) -> None:
     time.sleep(0.2)
     caller.nonce()
     streams[1].close()
+
+
+def test_open_health_watches_of_one_certificate_leave_room_for_the_others(start: Start) -> None:
+    """They take places of the whole service as any stream does."""
+    site = start(listen={"max_concurrent_rpcs": 20}, load={"in_flight": 4})
+    health = health_pb2_grpc.HealthStub(site.caller(Role.PEER).channel)
+    watches = [health.Watch(health_pb2.HealthCheckRequest(), timeout=30) for _ in range(40)]
+    served = 0
+    for watch in watches:
+        try:
+            served += next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert served == 4
+    site.caller(Role.VERIFIER).nonce()
+    for watch in watches:
+        watch.cancel()
+
+
+def silent_streams(caller: Caller) -> list[tuple[str, Iterator[object]]]:
+    """One stream of each kind, from which nothing more is to come."""
+    never: queue.Queue[object] = queue.Queue()
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    reflection = reflection_pb2_grpc.ServerReflectionStub(caller.channel)
+    watch = health_pb2_grpc.HealthStub(caller.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+    listing = reflection.ServerReflectionInfo(itertools.chain([asked], iter(never.get, None)), timeout=30)
+    next(watch)
+    next(listing)
+    return [("watch", watch), ("reflection", listing), ("faces", Stream(caller).ready().answers)]
+
+
+def test_silent_streams_of_a_revoked_certificate_end(site: Site) -> None:
+    """A stolen device must not keep what it has open; watches of health and reflection are no exception."""
+    caller = site.caller(Role.AGENT, Role.OPERATOR, name="stolen")
+    streams = silent_streams(caller)
+    revoke(site.realm.state / "revoked.json", caller.identity.peer.fingerprint, datetime.now(UTC))
+    for kind, stream in streams:
+        answer = refused(lambda: next(stream))  # noqa: B023  # called at once
+        assert (answer.status, answer.reason) == ("PERMISSION_DENIED", "revoked"), kind
+
+
+def test_every_stream_has_a_maximum_age(site: Site) -> None:
+    """Watches of health and reflection as well."""
+    streams = silent_streams(site.caller(Role.AGENT, Role.OPERATOR, name="both"))
+    site.clock.ahead_s = 3601
+    for kind, stream in streams:
+        answer = refused(lambda: next(stream))  # noqa: B023  # called at once
+        assert (answer.status, answer.reason) == ("UNAVAILABLE", "draining"), kind
 
 
 def test_a_stream_over_its_rate_gets_a_retry_and_stays_open(start: Start) -> None:
@@ -192,6 +246,72 @@ def test_parallel_guesses_do_not_outrun_the_counter(site: Site) -> None:
     assert answers.count(LOCKED) == 15
 
 
+def test_parallel_guesses_of_one_device_at_many_names_do_not_outrun_its_counter(site: Site) -> None:
+    """One face against a list of names, all at once."""
+    door = site.client(Role.AGENT)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda number: attempt(door, f"name-{number}", person=50), range(20)))
+    assert answers.count(REJECTED) == 5
+    assert answers.count(LOCKED) == 15
+
+
+def test_parallel_searches_do_not_outrun_the_counter_where_they_count(start: Start) -> None:
+    """The same without a name."""
+    site = start(lock_out={"count_searches": True})
+    door = site.client(Role.AGENT)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        reasons = list(pool.map(lambda number: door.identify(probe_of(50 + number)).reason, range(20)))
+    assert (reasons.count("no_match"), reasons.count("locked_out")) == (5, 15)
+
+
+def test_a_device_that_guesses_at_many_names_keeps_none_of_them_waiting(site: Site) -> None:
+    """Its attempts wait for one another, not with the subjects in their hands."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    guesser, honest = site.caller(Role.AGENT, name="guesser"), site.client(Role.VERIFIER, timeout_s=5)
+    signed = [guesser.signed(probe_of(50, capture)) for capture in range(8)]
+    site.embedder.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        guesses = [pool.submit(guesser.verify, signed[0], "bob")]
+        time.sleep(0.3)
+        guesses += [pool.submit(guesser.verify, probe, "alice") for probe in signed[1:]]
+        time.sleep(0.3)  # the first is before the network, the others wait for it
+        answer = pool.submit(attempt, honest, "alice", 1, 7)
+        time.sleep(0.3)
+        site.embedder.gate.set()
+        assert answer.result() == ACCEPTED
+        reasons = [guess.result().reason for guess in guesses]
+    assert reasons.count(verification_pb2.DECISION_REASON_NO_MATCH) == 5
+
+
+def test_who_waits_for_a_revision_keeps_nobody_else_waiting(site: Site) -> None:
+    """A revision that never comes must not close a subject to everybody."""
+    enrol(site.client(Role.OPERATOR), "alice", person=1)
+    waiting, honest = site.caller(Role.VERIFIER, name="waiting"), site.client(Role.VERIFIER, timeout_s=2)
+    request = verification_pb2.VerifyRequest(
+        subject_id="alice", signed_probe=waiting.signed(probe_of(1)), at_least_revision=1000
+    )
+    waits = waiting.verification.Verify.future(request, timeout=30)
+    time.sleep(0.3)
+    assert attempt(honest, "alice", person=1, capture=6) == ACCEPTED
+    waits.cancel()
+
+
+@pytest.mark.parametrize(
+    ("revision", "status", "reason"),
+    [(2**62, "UNAVAILABLE", "revision_not_reached"), (2**63, "INVALID_ARGUMENT", "invalid_field")],
+)
+def test_a_revision_that_cannot_come_is_refused_at_once(site: Site, revision: int, status: str, reason: str) -> None:
+    """Waiting for it would only hold a place."""
+    caller = site.caller(Role.VERIFIER)
+    request = verification_pb2.VerifyRequest(
+        subject_id="alice", signed_probe=caller.signed(probe_of(1)), at_least_revision=revision
+    )
+    started = time.monotonic()
+    answer = refused(lambda: caller.verification.Verify(request, timeout=20))
+    assert (answer.status, answer.reason) == (status, reason)
+    assert time.monotonic() - started < 2
+
+
 def test_an_operator_who_adds_a_template_ends_the_lock(site: Site) -> None:
     """Somebody has just looked at the person."""
     operator = site.client(Role.OPERATOR)
@@ -242,6 +362,19 @@ def test_drain_finishes_what_was_accepted_and_takes_nothing_new(start: Start) ->
     assert outcome(stream.decision()) == MATCH
     ended = refused(lambda: [None for _ in stream.answers])
     assert (ended.status, ended.reason) == ("UNAVAILABLE", "draining")
+
+
+def test_drain_does_not_wait_for_a_stream_without_configuration(start: Start) -> None:
+    """It has promised nothing to anybody."""
+    site = start(listen={"drain_grace_s": 8.0})
+    caller = site.caller(Role.AGENT)
+    never: queue.Queue[None] = queue.Queue()
+    silent = caller.verification.Authenticate(iter(never.get, "never"), timeout=30)
+    time.sleep(0.5)
+    started = time.monotonic()
+    site.service.begin_stop()
+    assert refused(lambda: next(silent)).status == "UNAVAILABLE"
+    assert time.monotonic() - started < 4
 
 
 def test_the_grace_is_kept_when_work_does_not_end(start: Start) -> None:

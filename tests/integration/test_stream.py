@@ -151,13 +151,14 @@ def test_an_empty_message_is_refused(site: Site, door: Caller) -> None:
         ({"split_digests": [bytes(32)]}, "FAILED_PRECONDITION", "unknown_split"),
         ({"purpose": "x" * 65}, "INVALID_ARGUMENT", "invalid_field"),
         ({"subject_id": "x" * 129}, "INVALID_ARGUMENT", "invalid_field"),
+        ({"at_least_revision": 2**63}, "INVALID_ARGUMENT", "invalid_field"),
     ],
 )
 def test_a_configuration_that_cannot_be_served_is_refused(
     site: Site, door: Caller, configuration: dict[str, Any], status: str, reason: str
 ) -> None:
     """Before the first face is sent for nothing."""
-    ended(site, Stream(door, **configuration), status, reason)
+    ended(site, Stream(door, **configuration), status, reason, audited=reason != "invalid_field")
 
 
 def test_a_repeated_sequence_is_refused(site: Site, door: Caller) -> None:
@@ -227,6 +228,31 @@ def test_a_stream_has_a_maximum_age(start: Start) -> None:
     stream = Stream(site.caller(Role.AGENT)).ready()
     answer = refused(lambda: [None for _ in stream.answers])
     assert (answer.status, answer.reason) == ("UNAVAILABLE", "draining")
+
+
+def test_a_stream_without_configuration_is_ended_soon(start: Start) -> None:
+    """It takes a place and says nothing."""
+    site = start(load={"deadline_s": 0.5})
+    silent = site.caller(Role.AGENT).verification.Authenticate(iter(queue.Queue().get, None), timeout=20)
+    answer = refused(lambda: next(silent))
+    assert (answer.status, answer.reason) == ("UNAVAILABLE", "draining")
+    assert "configuration" in answer.message
+
+
+def test_an_unforeseen_error_while_reading_ends_the_stream(site: Site, door: Caller) -> None:
+    """A defect of ours must not leave a camera waiting for ever: INTERNAL, and a line in the log."""
+    stream = Stream(door).ready()
+    path = site.realm.state / "revoked.json"
+    held = path.read_bytes()
+    path.write_bytes(b"[" * 200_000)  # deeper than any parser follows: RecursionError
+    stream.show(1, 0)
+    answer = refused(lambda: [None for _ in stream.answers])
+    assert (answer.status, answer.reason) == ("INTERNAL", "")
+    path.write_bytes(held)
+    again = Stream(door).ready()
+    again.show(1, 0)
+    assert outcome(again.decision()) == MATCH
+    again.close()
 
 
 def test_a_certificate_revoked_during_a_stream_ends_it(site: Site, door: Caller) -> None:

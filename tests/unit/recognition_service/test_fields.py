@@ -41,6 +41,13 @@ def test_a_page_has_a_limit() -> None:
         fields.page_size_of(1001)
 
 
+def test_a_number_must_fit_the_store() -> None:
+    """A uint64 of the wire would be an INTERNAL of SQL's 63 bits."""
+    assert fields.number_of("after_id", 2**63 - 1) == 2**63 - 1
+    with pytest.raises(FieldError, match="after_id 9223372036854775808"):
+        fields.number_of("after_id", 2**63)
+
+
 @pytest.mark.parametrize("text", ["", "alice", "-1", "1" * 19, "１"])
 def test_a_template_id_that_is_no_number_names_nothing(text: str) -> None:
     """Ids are opaque to clients."""

@@ -33,6 +33,17 @@ async def test_idle_comes_when_the_last_call_ends_even_by_failure() -> None:
     await asyncio.wait_for(waiting, 1)
 
 
+async def test_what_the_end_does_not_wait_for_counts_for_its_certificate_all_the_same() -> None:
+    """A health watch takes a place, holds up no end, and says NOT_SERVING while the service drains."""
+    in_flight = InFlight(limit=2)
+    in_flight.draining = True
+    with in_flight.call("a", awaited=False), in_flight.call("a", awaited=False):
+        assert in_flight.running == 0
+        await asyncio.wait_for(in_flight.idle(), 1)
+        with pytest.raises(OverloadedError, match="2 calls"), in_flight.call("a", awaited=False):
+            pass
+
+
 async def test_nothing_new_runs_once_the_service_drains() -> None:
     """Refused with a reason that means: elsewhere."""
     in_flight = InFlight(limit=2)
