@@ -1,10 +1,12 @@
 """EnrollmentService: checks requests, calls the gallery in a thread, writes answers."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 
 from duetface.v1 import enrollment_pb2, enrollment_pb2_grpc
 from gallery.gallery import Gallery
-from gallery.records import SubjectRecord, TemplateRecord
+from gallery.records import Consent, ConsentRecord, SubjectRecord, TemplateRecord
 from recognition_service.clocks import Clocks
 from recognition_service.enrolment import Enroller, enrol
 from recognition_service.rpc.context import Context, caller_of, deadline_of
@@ -56,7 +58,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         subject = await asyncio.to_thread(
             self._gallery.subject, subject_id_of(request.subject_id), partition_of(request.partition)
         )
-        return enrollment_pb2.GetSubjectResponse(subject=_subject_message(subject))
+        return enrollment_pb2.GetSubjectResponse(subject=_subject_message(subject, self._clocks.now()))
 
     async def ListSubjects(
         self, request: enrollment_pb2.ListSubjectsRequest, context: Context
@@ -67,7 +69,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         subjects, revision = await asyncio.to_thread(self._page, after, size, partition)
         more = len(subjects) > size
         return enrollment_pb2.ListSubjectsResponse(
-            subjects=[_subject_message(subject) for subject in subjects[:size]],
+            subjects=[_subject_message(subject, self._clocks.now()) for subject in subjects[:size]],
             next_page_token=page_token(subjects[size - 1].subject_id, "subjects", partition) if more else "",
             revision=revision,
         )
@@ -145,19 +147,30 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         return self._gallery.list_subjects(after, size + 1, partition), revision
 
 
-def _subject_message(subject: SubjectRecord) -> enrollment_pb2.Subject:
+def _subject_message(subject: SubjectRecord, now: datetime) -> enrollment_pb2.Subject:
     message = enrollment_pb2.Subject(
         subject_id=subject.subject_id, label=subject.label, template_count=subject.template_count
     )
     message.created_at.FromDatetime(subject.created_at)
-    if subject.consents:  # the newest is the one in force
-        consent = subject.consents[-1].consent
+    if subject.consents:
+        consent = _in_force(subject.consents, now)
         message.consent.purpose = consent.purpose
         message.consent.text_version = consent.version
         message.consent.given_at.FromDatetime(consent.given_at)
         if consent.expires_at is not None:
             message.consent.expires_at.FromDatetime(consent.expires_at)
     return message
+
+
+def _in_force(consents: Sequence[ConsentRecord], now: datetime) -> Consent:
+    """The newest that holds now, under which a new template would be stored; without one, the newest at all.
+
+    consents: oldest first, at least one; a withdrawn one has ended when it was withdrawn.
+    """
+    given = [record.consent for record in consents]
+    return next(
+        (consent for consent in reversed(given) if consent.expires_at is None or consent.expires_at > now), given[-1]
+    )
 
 
 def _template_message(template: TemplateRecord) -> enrollment_pb2.Template:

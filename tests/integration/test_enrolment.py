@@ -1,6 +1,8 @@
 """Subjects and templates over the wire."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from duetface.errors import ServiceError
 from duetface.identity import Role
 from duetface.v1 import enrollment_pb2
+from gallery.records import Actor
+from gallery.records import Consent as StoredConsent
 from tests.fakes.network import probe_of
 from tests.integration.conftest import Site, Start, consent, enrol
 from tests.integration.raw import refusal_of, refused
@@ -88,13 +92,27 @@ def test_what_cannot_be_is_refused_with_its_reason(site: Site, call: object, sta
 
 def test_a_consent_in_the_future_is_refused(site: Site) -> None:
     """Nobody has agreed yet."""
-    from dataclasses import replace
-    from datetime import timedelta
-
     later = replace(consent(), given_at=consent().given_at + timedelta(hours=1))
     with pytest.raises(ServiceError) as error:
         site.client(Role.OPERATOR).create_subject("alice", "", later)
     assert (error.value.status, error.value.reason) == ("FAILED_PRECONDITION", "no_consent")
+
+
+def test_the_consent_in_force_is_the_newest_that_holds(site: Site) -> None:
+    """The one under which a new template would be stored: a shorter, later one that has ended hides no longer one."""
+    operator = site.client(Role.OPERATOR)
+    operator.create_subject("alice", "", consent())
+    now = datetime.now(UTC)
+    actor = Actor("test.example", "operator", "operator", "0" * 64)
+    visit = StoredConsent("a visit", "1", now, now + timedelta(hours=1))
+    site.gallery.record_consent("alice", visit, actor)
+    assert operator.subject("alice").consent.purpose == "a visit"
+    site.clock.ahead_s = 3601
+    assert operator.subject("alice").consent.purpose == "tests"
+    (listed,) = operator.subjects()
+    assert listed.consent.purpose == "tests"
+    site.gallery.withdraw_consents("alice", actor)
+    assert operator.subject("alice").consent.purpose == "a visit"  # none holds: the newest
 
 
 def test_an_operator_is_warned_of_what_looks_wrong(start: Start) -> None:
@@ -115,13 +133,14 @@ def test_policy_refuses_poor_pictures_and_too_many_templates(start: Start) -> No
     site = start(enrolment={"min_quality": 0.5, "max_templates": 2})
     operator = site.client(Role.OPERATOR)
     enrol(operator, "alice", person=1, captures=2)
-    with pytest.raises(ServiceError, match="2 templates, the most allowed") as error:
+    with pytest.raises(ServiceError, match="2 templates in this space, the most allowed") as error:
         operator.add_template("alice", probe_of(1, capture=3))
     assert (error.value.status, error.value.reason) == ("RESOURCE_EXHAUSTED", "template_limit")
     operator.create_subject("bob", "", consent())
     with pytest.raises(ServiceError, match=r"quality is 0\.40, expected 0\.50") as error:
         operator.add_template("bob", probe_of(2, quality=0.4))
     assert (error.value.status, error.value.reason) == ("FAILED_PRECONDITION", "low_quality")
+    assert site.refusals() == []  # neither is an attack
 
 
 def test_the_limit_of_templates_holds_for_additions_at_once(start: Start) -> None:
