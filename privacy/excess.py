@@ -1,7 +1,7 @@
 """Excess leak: what the best attack draws from a message beyond what the best one draws from its template.
 
 excess(metric) = max over attackers of metric(from message) - max over attackers of metric(from template), for the
-same victims, decoder family, training faces, budget and seeds (method.md 9). Zero is the limit.
+same victims, decoder family, training faces, budget and seeds (docs/method.md 9). Zero is the limit.
 """
 
 from __future__ import annotations

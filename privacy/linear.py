@@ -1,4 +1,4 @@
-"""Linear attacks: the public transform solved for the picture, with no training (method.md 4).
+"""Linear attacks: the public transform solved for the picture, with no training (docs/method.md 4).
 
 The message of a fixed split says y = A x for known A, to within half a step a value. The picture sought minimises
 
@@ -25,7 +25,7 @@ from privacy.observation import Observed
 Floats = NDArray[np.float64]
 
 SMOOTHNESS = (0.0, 1e-8, 1e-4, 1e-2)  # relative to the data term; an attacker reports the best
-ITERATIONS = 60  # half of them were enough for every split of method.md 4.1
+ITERATIONS = 60  # half of them were enough for every split of docs/method.md 4.1
 RELATIVE_ENERGY = 1e-18  # of the first residual: where float64 has no more to give
 
 

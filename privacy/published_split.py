@@ -1,6 +1,6 @@
 """The published split at its eightfold upsampling, as messages of this project: for comparison only.
 
-It hides nothing from linear algebra (method.md 4.1). It is not in models/ and no agent can make it.
+It hides nothing from linear algebra (docs/method.md 4.1). It is not in models/ and no agent can make it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learned linear attack: ridge regression from a neighbourhood of the message to each block of the picture.
 
-Works for any split, linear in the picture or not (method.md 4.2, last column): what a spy can do in a minute.
+Works for any split, linear in the picture or not (docs/method.md 4.2, last column): what a spy can do in a minute.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The attackers, frozen: what each knows, what it may spend, and when it has won.
 
-An attack that reads more than its entry says is a mistake of the suite (method.md 9 has the rules).
+An attack that reads more than its entry says is a mistake of the suite (docs/method.md 9 has the rules).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from privacy.gate import PORTRAITS
 from privacy.people import Capture, portrait_captures
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
@@ -26,8 +27,8 @@ def models() -> Path:
 
 @pytest.fixture(scope="session")
 def captures(portraits: dict[str, Path]) -> list[Capture]:
-    """Three portraits, cut and turned."""
-    return portrait_captures([portraits[name] for name in ("biden", "obama", "astronaut")], MODELS)
+    """The gate's portraits, cut and turned."""
+    return portrait_captures([portraits[Path(name).stem] for name in PORTRAITS], MODELS)
 
 
 @pytest.fixture(scope="session")
