@@ -18,7 +18,7 @@ from duetface.types import Probe
 from edge_agent.pipeline import Protector
 from edge_agent.sources import read_picture
 
-PAPER_BYTES = 8_128_512  # float32 server channels of one face at r = 8 (method.md 1.9)
+PAPER_BYTES = 8_128_512  # float32 server channels of one face at r = 8 (docs/method.md 1.9)
 
 
 @dataclass(frozen=True)

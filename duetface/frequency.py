@@ -1,4 +1,4 @@
-"""The block DCT of a crop as linear maps, and its way back (method.md 1.1).
+"""The block DCT of a crop as linear maps, and its way back (docs/method.md 1.1).
 
 The paper upsamples the crop r times (bilinear, corners aligned), cuts it into 8 x 8 blocks and takes the
 orthonormal DCT of each. All of that is linear and separable, so no enlarged picture is needed: with

@@ -24,7 +24,7 @@ REMEDY = "restore it (git checkout models, or reinstall duetface)"
 
 @dataclass(frozen=True)
 class SpaceManifest:
-    """One template space: templates compare only inside it (design.md section 5).
+    """One template space: templates compare only inside it.
 
     split_digest: 32 bytes, whose messages the server network reads.  server_file: name in the space's folder.
     precision: "float32" or "int8".  dimension: of an embedding.

@@ -1,4 +1,4 @@
-"""The region of interest: which part of each grid cell the face covers (method.md 1.6).
+"""The region of interest: which part of each grid cell the face covers (docs/method.md 1.6).
 
 Attention outside the face (hair, collar, background) is worth nothing to recognition and tells
 the service about the scene, so each mask is multiplied by this region before it leaves the device.

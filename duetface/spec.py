@@ -72,9 +72,9 @@ class PlaneSpec:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """Which part of a face stays on the device and how the rest is sent (design.md section 5).
+    """Which part of a face stays on the device and how the rest is sent.
 
-    crop: pixels a side.  upsampling: the r of method.md 1.1.  block: pixels a side of a DCT block.
+    crop: pixels a side.  upsampling: the r of docs/method.md 1.1.  block: pixels a side of a DCT block.
     client_channels, server_channels: indices 8 * u + v of each colour plane, in wire order, disjoint.
     planes: the arrays of the message, in wire order.
     client_network_sha256: hex digest of client.onnx, which makes the masks; empty if there is none.

@@ -1,6 +1,6 @@
 """The client network: from the channels that stay, where to look; only one-channel masks leave it.
 
-Figure's form (method.md 1.5): mask = norm(mean over channels of f, times the face region). Small enough
+Figure's form (docs/method.md 1.5): mask = norm(mean over channels of f, times the face region). Small enough
 for the device: about 25 M multiply-accumulates at upsampling 1, a twentieth of the teacher's.
 """
 

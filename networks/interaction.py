@@ -1,4 +1,4 @@
-"""The interactive block, repaired: the client's attention raises what the server sees (method.md 1.5).
+"""The interactive block, repaired: the client's attention raises what the server sees (docs/method.md 1.5).
 
 The published code drew a fresh random projection at each call; the figure has no learned layer there.
 Here the mask comes ready from the client, one channel, and one scalar weighs it.

@@ -15,7 +15,7 @@ from duetface import frequency
 from duetface.spec import SplitSpec
 from duetface.splitting import CHANNELS, COMPONENTS, rows_of
 
-# The high-pass is faint: times 4 it fills the teacher's range (method.md 8.6).
+# The high-pass is faint: times 4 it fills the teacher's range (docs/method.md 8.6).
 HIGH_PASS_GAIN = 4.0
 
 

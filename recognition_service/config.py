@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
 
-COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (method.md 4.1)
+COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (docs/method.md 4.1)
 
 
 class LivenessPolicy(StrEnum):

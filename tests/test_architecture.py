@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# docs: design.md's layout. An arrow that is not here is a mistake, not a missing entry.
+# An arrow that is not here is a mistake, not a missing entry.
 RUN_TIME = {"duetface", "edge_agent", "gallery", "recognition_service"}
 MAY_IMPORT: dict[str, set[str]] = {
     "duetface": set(),

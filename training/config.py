@@ -11,7 +11,7 @@ from duetface.errors import ConfigError
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What a run does. Defaults are the first trial's (method.md 8.6) where it had them."""
+    """What a run does. Defaults are the first trial's (docs/method.md 8.6) where it had them."""
 
     split: str  # a name of networks.registry
     minutes: float  # wall-clock budget: the schedule ends with it, however slow the machine is

@@ -98,7 +98,7 @@ def test_the_dct_rows_are_orthonormal() -> None:
 
 
 def test_the_sampling_step_is_that_of_aligned_corners() -> None:
-    """method.md 1.1: 111/895, not 1/8; the weights of the paper depend on it."""
+    """docs/method.md 1.1: 111/895, not 1/8; the weights of the paper depend on it."""
     matrix = interpolation_matrix(112, 896)
     assert np.allclose(matrix @ np.arange(112), np.arange(896) * 111 / 895)
     assert (np.count_nonzero(matrix, axis=1) <= 2).all()

@@ -64,7 +64,7 @@ def test_rotation_keeps_cosines_to_float32_rounding(matrix):
 
 
 def test_rotated_embeddings_of_two_realms_look_like_strangers(matrix):
-    """Unlinkability across realms while the seeds are secret (method.md section 5): mates score as impostors do."""
+    """Unlinkability across realms while the seeds are secret (docs/method.md 5): mates score as impostors do."""
     other = orthogonal_matrix(bytes(32))
     people = np.stack([person(n, dimension=512) for n in range(200)])
     across = np.sum(rotate(matrix, people) * rotate(other, people), axis=1)

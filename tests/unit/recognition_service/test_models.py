@@ -60,7 +60,7 @@ def test_a_damaged_network_is_refused_by_name(catalogue: ModelCatalogue) -> None
 
 
 def test_the_comparison_split_is_served_only_if_named(catalogue: ModelCatalogue) -> None:
-    """Its server channels can be inverted by linear algebra (method.md 4.1)."""
+    """Its server channels can be inverted by linear algebra (docs/method.md 4.1)."""
     _rename_split(catalogue, "paper")
     with pytest.raises(ConfigError, match="for comparison only"):
         load_network(Models(), catalogue)
