@@ -1,7 +1,7 @@
 """Fixtures of the conformance suites."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,23 +10,23 @@ from tests.servers import postgres_server
 from tests.unit.gallery.world import World
 
 
-def sqlite_url(folder: Path) -> str:
-    """A file of the test's own."""
-    return str(folder / "gallery.db")
-
-
-def postgresql_url(_folder: Path) -> str:
+def postgresql_url(name: str) -> str:
     """A new database of the tests' PostgreSQL; skips where there is none."""
-    server, name = postgres_server(), f"gallery_{secrets.token_hex(8)}"
+    server = postgres_server()
     server.run(f"CREATE DATABASE {name}")
     return server.url.replace("postgresql://", "postgresql+psycopg://", 1).replace("/postgres?", f"/{name}?", 1)
 
 
-@pytest.fixture(params=[sqlite_url, postgresql_url], ids=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind that the gallery runs on."""
-    make: Callable[[Path], str] = request.param
-    return make(tmp_path)
+    if request.param == "sqlite":
+        yield str(tmp_path / "gallery.db")
+        return
+    name = f"gallery_{secrets.token_hex(8)}"
+    yield postgresql_url(name)
+    # Left behind, they would make every checkpoint and every search of the files slower.
+    postgres_server().run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from duetface.errors import GalleryError, NotFoundError
+from gallery import enrolment, subjects
 from gallery.background import Background
 from gallery.erasure import FORMS, forms_of
 from gallery.fingerprints import Fingerprints
@@ -62,20 +63,24 @@ def test_bytes_of_a_deleted_template_and_of_a_dropped_partition_are_gone(world):
     assert traces(world, [gone, *scratch]) == 0
 
 
-def test_pages_that_were_balanced_keep_no_stale_copy(world):
-    """SQLite moves rows between pages and leaves copies behind; seen in 1 of 200 deletions before the search."""
-    chance, live, erased = random.Random(2), [], []
-    for number in range(60):
-        name = f"s{number}"
-        world.gallery.create_subject(name, "label " * chance.randint(1, 30), consent(world.clock), OPERATOR)
-        live.append(name)
-        world.add(chance.choice(live), number, number)
-        if chance.random() < 0.4:
-            victim = live.pop(chance.randrange(len(live)))
-            erased += values_of(world, victim)
-            world.gallery.delete_subject(victim, OPERATOR)
-            world.gallery.complete_erasures()
-    assert len(erased) > 40
+def test_a_page_that_was_balanced_keeps_no_stale_copy(world):
+    """SQLite moves rows between pages and leaves copies behind: here one of 127 sealed keys, before the rewriting."""
+    chance, live, erased = random.Random(0), [], []
+    for block in range(3):
+        with world.gallery._realm.writing() as writing:
+            for number in range(100 * block, 100 * block + 100):
+                label = "x" * chance.randint(1, 250)
+                enrolment.create_subject(writing, "", f"s{number}", label, consent(world.clock), OPERATOR)
+                live.append(number)
+                if chance.random() < 0.4:
+                    victim = f"s{live.pop(chance.randrange(len(live)))}"
+                    place = subjects.require_subject(writing.connection, writing.realm_id, "", victim).place
+                    erased += subjects.sealed_values(writing.connection, writing.realm_id, place.subject_key)
+                    enrolment.delete_subject(writing, "", victim, OPERATOR)
+    world.gallery._realm.store.settle()
+    if traces(world, erased) == 0:
+        pytest.skip("this release of SQLite left no stale copy")
+    world.gallery._eraser.complete()
     assert traces(world, erased) == 0
 
 
