@@ -47,8 +47,9 @@ protos-check: $(STAMPS)/dev
 bench: $(STAMPS)/project $(STAMPS)/portraits ## measure bytes and milliseconds on this machine; prints JSON
 	@$(BIN)/python -m benchmarks.run
 
-bench-gallery: $(STAMPS)/dev ## measure the gallery's index: a million templates in some 8 GB and 5 minutes; ARGS="--templates 100000"
+bench-gallery: $(STAMPS)/dev ## measure the gallery's index: a million templates in some 8 GB and 5 minutes; plots in build/; ARGS="--templates 100000"
 	@$(BIN)/python -m benchmarks.gallery $(ARGS)
+	@$(BIN)/python -m benchmarks.gallery_plots
 
 evaluate: $(STAMPS)/project ## KNOWN=DIR STRANGERS=DIR: error rates on your own people, over gRPC
 	@$(BIN)/duetface evaluate --known "$(KNOWN)" --strangers "$(STRANGERS)" --enroll-per-subject $(or $(ENROLL),2)
@@ -69,6 +70,7 @@ wheel: $(STAMPS)/dev ## build dist/duetface-*.whl, models included
 docs: $(STAMPS)/project ## write docs/cli.md and fill measured numbers into the docs
 	@$(BIN)/python -m cli.reference docs/cli.md
 	@$(BIN)/python -m benchmarks.fill README.md docs/*.md
+	@$(BIN)/python -m benchmarks.capacity docs/operations.md
 
 lock: $(STAMPS)/dev ## resolve requirements/*.txt anew
 	@BIN=$(BIN) sh requirements/lock.sh

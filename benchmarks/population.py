@@ -95,6 +95,6 @@ class Truth:
         return {
             "rank_1_same": round(float(same.mean()), 5),
             "decision_same": round(float(decided.mean()), 5),
-            "largest_cosine_error": float(np.abs(cosines - self.best)[same].max()),
+            "largest_cosine_error": float(np.abs(cosines - self.best)[same].max(initial=0)),
             "n": len(ids),
         }

@@ -47,6 +47,13 @@ class PostgresServer:
         """Run statements as its superuser."""
         self._server.psql(statements)
 
+    def run_in(self, database: str, statement: str) -> None:
+        """Run one statement as its superuser in another database."""
+        import psycopg
+
+        with psycopg.connect(self.url.replace("/postgres?", f"/{database}?", 1), autocommit=True) as connection:
+            connection.execute(statement)
+
     def stop(self) -> None:
         """Stop it in the middle of whatever it does; committed data stays."""
         self._server.stop()

@@ -1,5 +1,6 @@
 """The index inside a real PostgreSQL: erasure on its files, recall of HNSW, and the server going away in the middle."""
 
+import secrets
 import threading
 from contextlib import closing, contextmanager
 
@@ -170,6 +171,31 @@ def test_bad_settings_are_refused_without_repeating_a_password():
     ):
         pass
     assert "s3cret" not in str(refused.value)
+
+
+def test_the_rights_that_the_docs_list_are_enough_and_needed():
+    """The service need not be a superuser; without the rights an erasure says so, and is not taken for done."""
+    server = postgres_server()
+    database, user = f"rights_{secrets.token_hex(4)}", f"user_{secrets.token_hex(4)}"
+    server.run(f"CREATE ROLE {user} LOGIN")
+    server.run(f"CREATE DATABASE {database} OWNER {user}")
+    server.run_in(database, "CREATE EXTENSION vector")
+    from gallery.pgvector import PgVectorIndex
+    from gallery.postgres import Postgres
+
+    url = server.url.replace("postgres:@/postgres?", f"{user}@/{database}?")
+    with closing(Postgres(url)) as postgres:
+        index = PgVectorIndex(postgres, "people", 64)
+        vectors = unit_vectors(5, 10, 64)
+        index.add(range(5), vectors)
+        index.remove([3])
+        with pytest.raises(GalleryError, match="the user lacks a right"):
+            index.prove_erased(vectors[3:4])
+        server.run(f"GRANT pg_checkpoint, pg_monitor TO {user}; GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {user};")
+        with pytest.raises(GalleryError, match="the user lacks a right"):
+            index.prove_erased(vectors[3:4])  # functions are granted a database at a time
+        server.run_in(database, f"GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {user};")
+        index.prove_erased(vectors[3:4])
 
 
 def test_a_table_name_that_could_be_a_statement_is_refused():
