@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from duetface.errors import ConfigError
+from gallery.indexes import IndexKind
 from recognition_service.config import LivenessPolicy, ServiceConfig, default_config_text, load_config
 
 
@@ -82,3 +83,17 @@ def test_the_database_lies_in_the_state_folder_unless_named(state: Path) -> None
     assert load_config(state).database_url == f"sqlite:///{state / 'gallery.db'}"
     named = load_config(state, {"storage": {"database_url": "postgresql+psycopg://db/duetface"}})
     assert named.database_url == "postgresql+psycopg://db/duetface"
+
+
+def test_the_index_is_made_from_the_settings(state: Path) -> None:
+    """pgvector lies in the gallery's own database unless another is named; files lie in the state folder."""
+    assert load_config(state).index_settings.kind is IndexKind.FAISS_RABITQ
+    url = "postgresql+psycopg://db/duetface"
+    beside = load_config(state, {"storage": {"database_url": url}, "index": {"kind": "pgvector"}})
+    assert beside.index_settings.url == url
+    (state / "milvus.token").write_text("duetface:secret\n", encoding="utf-8")
+    milvus = {"kind": "milvus", "url": "https://milvus:19530", "token_file": "milvus.token", "certificates": "milvus"}
+    found = load_config(state, {"index": milvus}).index_settings
+    assert (found.token, found.certificates) == ("duetface:secret", state / "milvus")
+    with pytest.raises(ConfigError, match="No such file"):
+        _ = load_config(state, {"index": milvus | {"token_file": "elsewhere"}}).index_settings
