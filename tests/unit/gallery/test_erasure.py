@@ -221,15 +221,19 @@ def completed(world, within_s=20):
     return True
 
 
-def test_a_deletion_does_not_wait_for_the_search_of_the_files(world):
+def test_a_deletion_does_not_wait_for_the_search_of_the_files(world, monkeypatch):
     """A search of a large database takes seconds; the operator's answer, and everybody's writes, must not."""
     world.enrol("alice", 1)
-    eraser = world.gallery._eraser
-    with eraser._completing:  # as long as a completion of an earlier deletion takes
+    searchers, search = set(), Fingerprints.found_in_files
+    monkeypatch.setattr(
+        Fingerprints, "found_in_files", lambda *given: searchers.add(threading.current_thread()) or search(*given)
+    )
+    with world.gallery._eraser._completing:  # as long as a completion of an earlier deletion takes
         revision = world.gallery.delete_subject("alice", OPERATOR)
         assert world.gallery.verify_similarity("alice", person(1), SPACE) is None
         world.enrol("bob", 2)
     assert completed(world)
+    assert searchers and threading.current_thread() not in searchers
     assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
 
 
