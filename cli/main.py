@@ -74,6 +74,8 @@ def run() -> None:
     """Entry point of the console script."""
     # Our matrices are small: a second BLAS thread costs more than it saves, and on a busy device ten times so.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # gRPC writes lines of its own to standard error; whatever they say, our one line says it better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         sys.exit(main())
     except Exception:  # noqa: BLE001  # Python's own exit code of a crash, 1, would read as "rejected"
