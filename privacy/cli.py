@@ -76,6 +76,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     attack.add_argument("--fmr", type=float, default=1e-3, help="of the threshold that hill climbing meets")
     attack.add_argument("--queries", type=int, default=10_000, help="of hill climbing, a victim")
     attack.add_argument("--victims", type=int, default=100, help="of hill climbing")
+    attack.add_argument("--climb-queries", type=int, default=1000, help="of the baseline that is told similarities")
     attack.set_defaults(command=_attack)
 
 

@@ -155,7 +155,9 @@ def _hill_climbing(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, s
     spaces = [space for space in ModelCatalogue(arguments.models).spaces() if space.split_digest == spec.digest]
     if embedder is None or not spaces:
         raise ConfigError(f"split {spec.name} has no template space in models/: there is no service to guess at")
-    plan = untrained.GuessingPlan(arguments.queries, arguments.victims, arguments.fmr, arguments.seed)
+    plan = untrained.GuessingPlan(
+        arguments.queries, arguments.victims, arguments.fmr, arguments.seed, arguments.climb_queries
+    )
     return untrained.guessing_attack(pack, spec, embedder, Calibration.from_dict(spaces[0].calibration), plan, say)
 
 
