@@ -29,7 +29,7 @@ class ListAuditRecordsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
     after_id: _builtins.int
-    """Only records after this id; 0 for all."""
+    """Only records after this id; 0 for all. Over 2^63 - 1 is INVALID_ARGUMENT."""
     page_size: _builtins.int
     """At most this many, 1 to 1000; 0 means 100."""
     newest: _builtins.bool

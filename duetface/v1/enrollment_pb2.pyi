@@ -106,7 +106,9 @@ class Subject(_message.Message):
     """How many templates there are."""
     @_builtins.property
     def consent(self) -> Global___Consent:
-        """The consent in force."""
+        """The newest consent that holds now, under which a template would be stored; without one, the
+        newest that has ended.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

@@ -117,7 +117,9 @@ class EnrollmentServiceServicer:
 
     def AddTemplate(self, request, context):
         """Adds one template from one signed probe. Without a valid consent: FAILED_PRECONDITION
-        (ERROR_REASON_NO_CONSENT). Subject and quality rules are checked before the template is made.
+        (ERROR_REASON_NO_CONSENT). With as many templates of the space as the policy allows:
+        RESOURCE_EXHAUSTED (ERROR_REASON_TEMPLATE_LIMIT). Subject and quality rules are checked
+        before the template is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

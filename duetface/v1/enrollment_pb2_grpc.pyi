@@ -47,7 +47,9 @@ class EnrollmentServiceStub:
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]
     """Adds one template from one signed probe. Without a valid consent: FAILED_PRECONDITION
-    (ERROR_REASON_NO_CONSENT). Subject and quality rules are checked before the template is made.
+    (ERROR_REASON_NO_CONSENT). With as many templates of the space as the policy allows:
+    RESOURCE_EXHAUSTED (ERROR_REASON_TEMPLATE_LIMIT). Subject and quality rules are checked
+    before the template is made.
     """
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListTemplatesRequest, _enrollment_pb2.ListTemplatesResponse]
     """Lists one subject's templates; never their values."""
@@ -75,7 +77,9 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]  # type: ignore[assignment]
     """Adds one template from one signed probe. Without a valid consent: FAILED_PRECONDITION
-    (ERROR_REASON_NO_CONSENT). Subject and quality rules are checked before the template is made.
+    (ERROR_REASON_NO_CONSENT). With as many templates of the space as the policy allows:
+    RESOURCE_EXHAUSTED (ERROR_REASON_TEMPLATE_LIMIT). Subject and quality rules are checked
+    before the template is made.
     """
     ListTemplates: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListTemplatesRequest, _enrollment_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     """Lists one subject's templates; never their values."""
@@ -130,7 +134,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.AddTemplateResponse, _abc.Awaitable[_enrollment_pb2.AddTemplateResponse]]:
         """Adds one template from one signed probe. Without a valid consent: FAILED_PRECONDITION
-        (ERROR_REASON_NO_CONSENT). Subject and quality rules are checked before the template is made.
+        (ERROR_REASON_NO_CONSENT). With as many templates of the space as the policy allows:
+        RESOURCE_EXHAUSTED (ERROR_REASON_TEMPLATE_LIMIT). Subject and quality rules are checked
+        before the template is made.
         """
 
     @_abc_1.abstractmethod

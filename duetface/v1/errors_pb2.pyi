@@ -57,16 +57,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REVISION_NOT_REACHED: _ErrorReason.ValueType  # 16
     """UNAVAILABLE: the asked revision was not reached in time."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 17
-    """UNAVAILABLE: the service is shutting down, or the stream reached its maximum age. Reconnect."""
+    """UNAVAILABLE: shutting down, or the stream is too old or brought no configuration. Reconnect."""
     ERROR_REASON_GALLERY: _ErrorReason.ValueType  # 18
     """INTERNAL: the gallery cannot be read or written; nothing was acknowledged. See the service's log."""
     ERROR_REASON_LOW_QUALITY: _ErrorReason.ValueType  # 19
     """FAILED_PRECONDITION: the capture's quality is below the enrolment policy."""
     ERROR_REASON_TEMPLATE_LIMIT: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED: the subject has as many templates as the policy allows."""
+    """RESOURCE_EXHAUSTED: the subject has as many templates of the space as the policy allows."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """The `reason` of google.rpc.ErrorInfo (domain "duetface") that comes with every refusal."""
+    """The `reason` of google.rpc.ErrorInfo (domain "duetface") that comes with every refusal but gRPC's own."""
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
@@ -103,11 +103,11 @@ ERROR_REASON_NO_CONSENT: ErrorReason.ValueType  # 15
 ERROR_REASON_REVISION_NOT_REACHED: ErrorReason.ValueType  # 16
 """UNAVAILABLE: the asked revision was not reached in time."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 17
-"""UNAVAILABLE: the service is shutting down, or the stream reached its maximum age. Reconnect."""
+"""UNAVAILABLE: shutting down, or the stream is too old or brought no configuration. Reconnect."""
 ERROR_REASON_GALLERY: ErrorReason.ValueType  # 18
 """INTERNAL: the gallery cannot be read or written; nothing was acknowledged. See the service's log."""
 ERROR_REASON_LOW_QUALITY: ErrorReason.ValueType  # 19
 """FAILED_PRECONDITION: the capture's quality is below the enrolment policy."""
 ERROR_REASON_TEMPLATE_LIMIT: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED: the subject has as many templates as the policy allows."""
+"""RESOURCE_EXHAUSTED: the subject has as many templates of the space as the policy allows."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -237,7 +237,8 @@ class Probe(_message.Message):
     AGE_US_FIELD_NUMBER: _builtins.int
     age_us: _builtins.int
     """Microseconds between the capture and the moment of signing, by the device's monotonic clock.
-    More than the service's limit (2 s unless configured) is ABORTED (ERROR_REASON_STALE).
+    More than the service's limit (2 s unless configured) ends a single call with ABORTED
+    (ERROR_REASON_STALE); on a stream the decision is RETRY with DECISION_REASON_STALE.
     """
     @_builtins.property
     def faces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectedFace]:

@@ -287,7 +287,7 @@ class StreamConfiguration(_message.Message):
     purpose: _builtins.str
     """What the decision is for, for the audit, at most 64 printable characters (e.g. "door-1")."""
     at_least_revision: _builtins.int
-    """Read templates at least as new as this revision (see EnrollmentService), 0 for no demand."""
+    """Read templates at least as new as this revision (see VerifyRequest), 0 for no demand."""
     @_builtins.property
     def split_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The splits that the device will send, 32 bytes each, 1 to 4. If the service serves none of
@@ -386,7 +386,8 @@ class VerifyRequest(_message.Message):
     """What the decision is for, for the audit, at most 64 printable characters."""
     at_least_revision: _builtins.int
     """Read templates at least as new as this revision, 0 for no demand. A revision that the service
-    does not reach within its deadline is UNAVAILABLE (ERROR_REASON_REVISION_NOT_REACHED).
+    does not reach within its deadline is UNAVAILABLE (ERROR_REASON_REVISION_NOT_REACHED), at once
+    if it is more than a million ahead; over 2^63 - 1 is INVALID_ARGUMENT.
     """
     @_builtins.property
     def signed_probe(self) -> _face_pb2.SignedProbe:
@@ -445,7 +446,7 @@ class IdentifyRequest(_message.Message):
     purpose: _builtins.str
     """What the decision is for, for the audit, at most 64 printable characters."""
     at_least_revision: _builtins.int
-    """Read templates at least as new as this revision, 0 for no demand."""
+    """Read templates at least as new as this revision (see VerifyRequest), 0 for no demand."""
     partition: _builtins.str
     """Search this scratch partition instead of the realm's gallery; for `duetface evaluate`.
     Needs the operator's and the auditor's role, touches no lock-out counter.

@@ -28,7 +28,10 @@ if _version_not_supported:
 class VerificationServiceStub:
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     def __init__(self, channel):
@@ -67,7 +70,10 @@ class VerificationServiceStub:
 class VerificationServiceServicer:
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     def GetChallenge(self, request, context):
@@ -97,7 +103,8 @@ class VerificationServiceServicer:
         answer one decision with that sequence, in any order. When the client is faster than the
         service, a probe may be answered RETRY with DECISION_REASON_SUPERSEDED. After a broken stream
         open a new one: nonce and sequence start anew. The service closes a stream after its maximum
-        age (1 hour unless configured) with UNAVAILABLE; reconnect with capped, jittered back-off.
+        age (1 hour unless configured), or without a configuration after 10 s (unless configured), with
+        UNAVAILABLE; reconnect with capped, jittered back-off.
 
         Roles: agent.
         """
@@ -164,7 +171,10 @@ def add_VerificationServiceServicer_to_server(servicer, server):
 class VerificationService:
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     @staticmethod

@@ -29,7 +29,10 @@ GRPC_VERSION: str
 class VerificationServiceStub:
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     @_typing.overload
@@ -55,7 +58,8 @@ class VerificationServiceStub:
     answer one decision with that sequence, in any order. When the client is faster than the
     service, a probe may be answered RETRY with DECISION_REASON_SUPERSEDED. After a broken stream
     open a new one: nonce and sequence start anew. The service closes a stream after its maximum
-    age (1 hour unless configured) with UNAVAILABLE; reconnect with capped, jittered back-off.
+    age (1 hour unless configured), or without a configuration after 10 s (unless configured), with
+    UNAVAILABLE; reconnect with capped, jittered back-off.
 
     Roles: agent.
     """
@@ -76,7 +80,10 @@ class VerificationServiceStub:
 class VerificationServiceAsyncStub(VerificationServiceStub):
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -99,7 +106,8 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     answer one decision with that sequence, in any order. When the client is faster than the
     service, a probe may be answered RETRY with DECISION_REASON_SUPERSEDED. After a broken stream
     open a new one: nonce and sequence start anew. The service closes a stream after its maximum
-    age (1 hour unless configured) with UNAVAILABLE; reconnect with capped, jittered back-off.
+    age (1 hour unless configured), or without a configuration after 10 s (unless configured), with
+    UNAVAILABLE; reconnect with capped, jittered back-off.
 
     Roles: agent.
     """
@@ -119,7 +127,10 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
 class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides who is in front of a device. Every method needs mutual TLS; roles are in docs/protocol.md.
 
-    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason.
+    All refusals carry google.rpc.ErrorInfo with domain "duetface" and an ErrorReason as reason, except
+    those that gRPC itself makes before the service sees the call: messages over 1 MiB and more than
+    1024 calls at once (both as configured, RESOURCE_EXHAUSTED), methods that are not served
+    (UNIMPLEMENTED).
     """
 
     @_abc_1.abstractmethod
@@ -158,7 +169,8 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
         answer one decision with that sequence, in any order. When the client is faster than the
         service, a probe may be answered RETRY with DECISION_REASON_SUPERSEDED. After a broken stream
         open a new one: nonce and sequence start anew. The service closes a stream after its maximum
-        age (1 hour unless configured) with UNAVAILABLE; reconnect with capped, jittered back-off.
+        age (1 hour unless configured), or without a configuration after 10 s (unless configured), with
+        UNAVAILABLE; reconnect with capped, jittered back-off.
 
         Roles: agent.
         """
