@@ -2,6 +2,7 @@
 """The command line on real pictures, with the shipped networks and a real service."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from recognition_service.config import load_config
 from recognition_service.models import load_network
 from recognition_service.running import RunningService
 from recognition_service.state import create_state
-from tests.unit.cli.conftest import Ran, Run, run  # noqa: F401  # `run` is a fixture
+from tests.unit.cli.conftest import Ran, Run, _root_logger_as_before, run  # noqa: F401  # `run` is a fixture
 
 Portraits = dict[str, Path]
 
@@ -158,6 +159,10 @@ def test_a_folder_is_rehearsed_enrolled_and_gone_on_with(duetface: Run, portrait
     assert duetface("gallery", "delete", "folder-a", "--yes").code == 0
     anew = json.loads(duetface("enroll", "--from-dir", people, "--consent", "v1", "--json").out)
     assert (anew["enrolled"], anew["skipped"]) == (2, 1)
+    (log,) = Path(os.environ["XDG_STATE_HOME"]).rglob("enrolled-*.jsonl")
+    for person in ("folder-a", "folder-b"):
+        assert duetface("gallery", "delete", person, "--yes").code == 0
+    assert not log.exists(), "a digest of a picture outlived the person's templates"
 
 
 def test_exactly_one_way_of_enrolling_is_asked_for(duetface: Run, tmp_path: Path) -> None:

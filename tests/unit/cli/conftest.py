@@ -1,6 +1,7 @@
 """Run the command in this process, as a shell would see it."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,19 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def _root_logger_as_before() -> Iterator[None]:
+    """`serve` sets up the logging of its process, which here is the tests' own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _root_logger_as_before: None
+) -> Run:
     """Runs `duetface ARGUMENTS...`; nothing of the caller's own home or settings is seen."""
     for name in ("DUETFACE_STATE", "DUETFACE_SERVICE", "DUETFACE_IDENTITY"):
         monkeypatch.delenv(name, raising=False)
