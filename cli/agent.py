@@ -11,6 +11,7 @@ import typer
 from cli.connection import service_address
 from cli.device import default_split
 from cli.findings import Findings, clock_finding, tell
+from cli.logs import logged_on
 from cli.options import Json, Purpose, Service, State
 from duetface.errors import ConfigError, ContractError, DeviceError
 
@@ -88,14 +89,19 @@ def _config(**settings: object) -> "AgentConfig":
 
 def _run(config: "AgentConfig") -> None:
     """Run until the source ends, or SIGINT or SIGTERM asks to stop."""
+    from rich.console import Console
+
     from duetface.manifest import models_root
     from edge_agent.agent import Agent, run_agent
+    from edge_agent.report import StatusLine
 
     def stop_on_signals(running: Agent) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: running.stop())
 
-    run_agent(config, models_root(), os.environ, on_ready=stop_on_signals)
+    console = Console(stderr=True)
+    with logged_on(console):
+        run_agent(config, models_root(), os.environ, status=StatusLine(console), on_ready=stop_on_signals)
 
 
 @app.command(epilog="Example: `duetface agent doctor --source 0 --identity clients/door-1`")

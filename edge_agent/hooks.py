@@ -1,8 +1,10 @@
 """What a decision does: run the user's command, without a shell and without holding up the camera."""
 
 import logging
+import os
 import queue
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -39,11 +41,16 @@ class CommandHooks:
     ) -> None:
         """commands: outcome -> command line, split as a shell would, but run without one.
 
-        environment: what the commands inherit.  Raises ConfigError for a command that cannot be split.
+        environment: what the commands inherit.
+        Raises ConfigError for a command that cannot be split, or whose program is not there.
         """
         self.dropped = 0
         self.failed = 0
-        self._commands = {outcome: _split(command) for outcome, command in commands.items() if command}
+        self._commands = {
+            outcome: _command(f"--on-{outcome}", command, environment)
+            for outcome, command in commands.items()
+            if command
+        }
         self._environment = dict(environment)
         self._timeout_s = timeout_s
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=WAITING)
@@ -117,11 +124,13 @@ def decision_environment(decision: Decision) -> dict[str, str]:
     }
 
 
-def _split(command: str) -> Sequence[str]:
+def _command(option: str, command: str, environment: Mapping[str, str]) -> Sequence[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise ConfigError(f"the command {command!r} has unbalanced quotes") from error
+        raise ConfigError(f"{option}: the command {command!r} has unbalanced quotes") from error
     if not words:
-        raise ConfigError("the command is empty")
+        raise ConfigError(f"{option}: the command is empty")
+    if shutil.which(words[0], path=environment.get("PATH", os.defpath)) is None:
+        raise ConfigError(f"{option}: there is no program {words[0]} that may be run: give its full path")
     return words

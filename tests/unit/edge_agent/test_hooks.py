@@ -102,10 +102,15 @@ def test_an_expired_decision_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["/no/such/program", f'{sys.executable} -c "raise SystemExit(3)"'])
-def test_a_command_that_fails_is_counted_and_the_next_one_runs(command: str, tmp_path: Path) -> None:
-    """A broken lock must not stop the agent."""
-    hooks = CommandHooks({Outcome.ACCEPT: command, Outcome.REJECT: writing(tmp_path / "out")}, ENVIRONMENT)
+@pytest.mark.parametrize("vanishes", [True, False])
+def test_a_command_that_fails_is_counted_and_the_next_one_runs(vanishes: bool, tmp_path: Path) -> None:
+    """A broken lock must not stop the agent, nor one that is uninstalled meanwhile."""
+    lock = tmp_path / "lock"
+    lock.write_text("#!/bin/sh\nexit 3\n")
+    lock.chmod(0o755)
+    hooks = CommandHooks({Outcome.ACCEPT: str(lock), Outcome.REJECT: writing(tmp_path / "out")}, ENVIRONMENT)
+    if vanishes:
+        lock.unlink()
     hooks.run(accept())
     hooks.run(Decision(Outcome.REJECT, "no_match"))
     hooks.close()
@@ -113,8 +118,17 @@ def test_a_command_that_fails_is_counted_and_the_next_one_runs(command: str, tmp
     assert (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("command", "message"), [("open 'the door", "unbalanced quotes"), ("   ", "empty")])
-def test_a_command_that_cannot_be_split_is_refused_at_start(command: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("open 'the door", "unbalanced quotes"),
+        ("   ", "empty"),
+        ("/no/such/program", "--on-accept: there is no program /no/such/program"),
+        ("no-such-program-on-the-path", "there is no program no-such-program-on-the-path"),
+        ("/etc/passwd", "that may be run"),
+    ],
+)
+def test_a_command_that_cannot_run_is_refused_at_start(command: str, message: str) -> None:
     """Not at the first person."""
     with pytest.raises(ConfigError, match=message):
         CommandHooks({Outcome.ACCEPT: command}, ENVIRONMENT)
