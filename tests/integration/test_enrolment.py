@@ -77,6 +77,7 @@ def test_a_token_of_another_list_is_refused(site: Site) -> None:
         (lambda client: client.delete_template("99999"), "NOT_FOUND", "not_found"),
         (lambda client: client.delete_template("no number"), "NOT_FOUND", "not_found"),
         (lambda client: client.drop_partition(""), "INVALID_ARGUMENT", "invalid_field"),
+        (lambda client: client.drop_partition("never"), "NOT_FOUND", "not_found"),
         (lambda client: client.drop_partition("x" * 65), "INVALID_ARGUMENT", "invalid_field"),
     ],
 )
