@@ -8,6 +8,7 @@ from duetface.errors import ConfigError
 
 if TYPE_CHECKING:
     from duetface.client import Client
+    from edge_agent.enrolment_log import EnrolmentLog
     from gallery.gallery import Gallery
 
 DEFAULT_ADDRESS = "127.0.0.1:50061"
@@ -55,6 +56,18 @@ def connect(state: Path | None, service: str | None, identity: Path | None, name
 
     address = service_address(service, state)
     return Client.connect(address, ClientIdentity.load(identity_folder(identity, state, name)))
+
+
+def enrolment_log(state: Path | None, identity: Path | None) -> "EnrolmentLog":
+    """What `enroll --from-dir` remembers of the realm that the identity belongs to."""
+    import platformdirs
+
+    from duetface.identity import ClientIdentity
+    from edge_agent.enrolment_log import EnrolmentLog
+
+    # By the root's fingerprint: a realm that is made anew under the old name has none of the old templates.
+    realm = ClientIdentity.load(identity_folder(identity, state, "operator")).authority_fingerprint
+    return EnrolmentLog(platformdirs.user_state_path("duetface") / f"enrolled-{realm[:32]}.jsonl")
 
 
 def open_gallery(state: Path | None) -> "Gallery":

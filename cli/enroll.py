@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import output
-from cli.connection import connect
+from cli.connection import connect, enrolment_log
 from cli.device import camera_frames, load_protector
 from cli.exits import ExitCode
 from cli.options import Identity, Json, Service, State
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from duetface.client import Client, Consent
-    from edge_agent.enrolment import Enrolled, Enrolment, EnrolmentLog
+    from edge_agent.enrolment import Enrolled, Enrolment
+    from edge_agent.enrolment_log import EnrolmentLog
 
 SubjectId = Annotated[
     str | None, typer.Argument(metavar="SUBJECT", help="A pseudonymous id, e.g. a badge number.", show_default=False)
@@ -80,7 +81,8 @@ def enroll(
             if camera is not None:
                 results = _with_camera(client, given, str(subject), label, camera, count)
             else:
-                results = _with_pictures(client, given, people, label, resume=from_dir is not None)
+                log = None if from_dir is None else enrolment_log(state, identity)
+                results = _with_pictures(client, given, people, label, log)
     raise typer.Exit(_tell(results, as_json, dry_run))
 
 
@@ -114,14 +116,19 @@ def _rehearse(people: dict[str, list[Path]]) -> "list[Enrolled]":
 
 
 def _with_pictures(
-    client: "Client", consent: "Consent | None", people: dict[str, list[Path]], label: str, *, resume: bool
+    client: "Client",
+    consent: "Consent | None",
+    people: dict[str, list[Path]],
+    label: str,
+    log: "EnrolmentLog | None",
 ) -> "list[Enrolled]":
+    """log: of a folder, whose run can go on where it was broken off."""
     from edge_agent.enrolment import Enrolment, enrol_folder
 
     enrolment = Enrolment(client, load_protector(for_enrolment=True), consent)
     total = sum(map(len, people.values()))
-    if resume:
-        return _watched(enrol_folder(people, enrolment, client, _log(client.info().realm)), total)
+    if log is not None:
+        return _watched(enrol_folder(people, enrolment, client, log), total)
     return _watched(_one_by_one(people, enrolment, label), total)
 
 
@@ -131,14 +138,6 @@ def _one_by_one(people: dict[str, list[Path]], enrolment: "Enrolment", label: st
             if not picture.is_file():
                 raise ConfigError(f"{picture} is not there, or is no file")
             yield enrolment.add(subject, picture, label)
-
-
-def _log(realm: str) -> "EnrolmentLog":
-    import platformdirs
-
-    from edge_agent.enrolment import EnrolmentLog
-
-    return EnrolmentLog(platformdirs.user_state_path("duetface") / f"enrolled-{realm}.jsonl")
 
 
 def _watched(results: "Iterable[Enrolled]", total: int) -> "list[Enrolled]":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.connection import connect
+from cli.connection import connect, enrolment_log
 from cli.options import Identity, Json, Service, State
 from duetface.errors import ConfigError
 
@@ -83,6 +83,11 @@ def delete(
         output.result_json({"subject_id": subject, "template_id": template, "revision": revision})
     else:
         output.result(f"deleted {what}; revision {revision}")
+    log = enrolment_log(state, identity)  # a digest of a picture must not outlive what was made of it
+    if template is None:
+        log.forget(subject)
+    else:
+        log.forget_template(template)
 
 
 def _ask(question: str, yes: bool) -> None:

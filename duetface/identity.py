@@ -130,6 +130,14 @@ class ClientIdentity:
         peer = PeerIdentity.from_certificate(certificate)
         return ClientIdentity(peer, certificate_pem, private_key_pem, authority_pem)
 
+    @property
+    def authority_fingerprint(self) -> str:
+        """SHA-256 of the root's DER, hex: tells realms of the same name apart.  Raises ConfigError."""
+        try:
+            return x509.load_pem_x509_certificate(self.authority_pem).fingerprint(hashes.SHA256()).hex()
+        except ValueError as error:
+            raise ConfigError("the identity's ca.crt is damaged: issue a new identity") from error
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a mutually authenticated channel."""
         return grpc.ssl_channel_credentials(self.authority_pem, self.private_key_pem, self.certificate_pem)

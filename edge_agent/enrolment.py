@@ -3,8 +3,6 @@
 Pictures are read, judged and encoded here, on the device; only probes go to the service.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from duetface.client import Client, Consent
 from duetface.errors import CaptureError, ConfigError, ConsentError, ServiceError
 from duetface.types import Probe
+from edge_agent.enrolment_log import EnrolmentLog
 from edge_agent.pipeline import Protector
 from edge_agent.sources import PICTURE_SUFFIXES, read_picture
 
@@ -98,37 +97,6 @@ class Enrolment:
         self._there.add(subject_id)
 
 
-class EnrolmentLog:
-    """Which pictures of a folder were enrolled, so that a run that was broken off can go on.
-
-    One JSON object a line: subject, SHA-256 of the picture, template id.  It holds no picture.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """path: the log; need not exist.  A line that was cut off by a crash is passed over."""
-        self._path = path
-        self._done: dict[tuple[str, str], str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                entry = json.loads(line)
-                self._done[entry["subject_id"], entry["picture_sha256"]] = entry["template_id"]
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def template_of(self, subject_id: str, picture: Path) -> str:
-        """The template that was made of this very picture for this subject, or empty."""
-        return self._done.get((subject_id, _digest(picture)), "")
-
-    def write(self, result: Enrolled) -> None:
-        """Remember that a template was made."""
-        digest = _digest(Path(result.picture))
-        self._done[result.subject_id, digest] = result.template_id
-        entry = {"subject_id": result.subject_id, "picture_sha256": digest, "template_id": result.template_id}
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
 def pictures_of(folder: Path) -> dict[str, list[Path]]:
     """Subject id -> pictures by name, of a folder that holds one folder a person.
 
@@ -157,15 +125,18 @@ def enrol_folder(
 ) -> Iterator[Enrolled]:
     """Enrol every picture, one result each; what the log and the service both know of is skipped."""
     for subject_id, pictures in people.items():
-        held = _templates_held(client, subject_id) if any(log.template_of(subject_id, p) for p in pictures) else set()
+        held: set[str] = set()
+        if log.knows(subject_id):
+            held = _templates_held(client, subject_id)
+            log.keep_only(subject_id, held)
         for picture in pictures:
             before = log.template_of(subject_id, picture)
-            if before and before in held:
+            if before in held:
                 yield Enrolled(subject_id, str(picture), template_id=before, skipped=True)
                 continue
             result = enrolment.add(subject_id, picture)
             if result.template_id:
-                log.write(result)
+                log.write(subject_id, picture, result.template_id)
             yield result
 
 
@@ -200,10 +171,3 @@ def _templates_held(client: Client, subject_id: str) -> set[str]:
         if error.reason != "not_found":
             raise
         return set()
-
-
-def _digest(picture: Path) -> str:
-    try:
-        return hashlib.sha256(picture.read_bytes()).hexdigest()
-    except OSError:
-        return ""
