@@ -11,10 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from duetface.address import DEFAULT_ADDRESS, check_address
 from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
 
@@ -37,7 +38,7 @@ class Listen(_Section):
     """Where and how the service listens. There is no insecure port."""
 
     address: str = Field(
-        default="127.0.0.1:50061", pattern=r"^\S+:\d{1,5}$", description="HOST:PORT to bind; port 0 takes a free one"
+        default=DEFAULT_ADDRESS, description="HOST:PORT to bind, port from 1 to 65535 (0, a free one, is for tests)"
     )
     max_message_bytes: int = Field(
         default=1_048_576, ge=300_000, le=16_777_216, description="largest request, bytes; a probe has at most 262144"
@@ -50,6 +51,14 @@ class Listen(_Section):
     stream_max_age_s: float = Field(
         default=3600.0, ge=1, le=86_400, description="seconds until a stream has to be opened anew"
     )
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        try:
+            return check_address(address, "listen.address", any_port=True)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
 
 class Models(_Section):
@@ -78,7 +87,7 @@ class Enrolment(_Section):
     warn_quality: float = Field(
         default=0.3, ge=0, le=1, description="unified quality below which the operator is warned"
     )
-    max_templates: int = Field(default=20, ge=1, le=1000, description="templates of one subject")
+    max_templates: int = Field(default=20, ge=1, le=1000, description="templates of one subject in one space")
 
 
 class Freshness(_Section):
@@ -96,12 +105,17 @@ class Load(_Section):
         default=100.0, gt=0, le=100_000, description="lasting requests a second of one certificate"
     )
     burst: int = Field(default=200, ge=1, le=100_000, description="requests at once of one certificate")
-    in_flight: int = Field(default=64, ge=1, le=10_000, description="calls and streams open at once of one certificate")
+    in_flight: int = Field(
+        default=64, ge=1, le=10_000, description="calls, streams and health watches open at once of one certificate"
+    )
     batch_max: int = Field(default=8, ge=1, le=256, description="faces in one run of the server network")
     batch_wait_ms: float = Field(default=2.0, ge=0, le=100, description="milliseconds a face waits for company")
     queue_max: int = Field(default=256, ge=1, le=100_000, description="faces that wait for the server network")
     deadline_s: float = Field(
-        default=10.0, gt=0, le=60, description="seconds for a call that brings no deadline of its own"
+        default=10.0,
+        gt=0,
+        le=60,
+        description="seconds for a call that brings no deadline of its own, and for a stream's first message",
     )
 
 
@@ -211,13 +225,14 @@ def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None =
     for name, values in (overrides or {}).items():
         sections[name] = {**sections.get(name, {}), **values}
     if "state" in sections:
-        raise ConfigError(f"{path}: unknown key state")
+        raise ConfigError(f"{path}: state: unknown setting")
     try:
         return ServiceConfig(state=state, **sections)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"{path}: {where}: {what}") from error
 
 
 def _read_text(path: Path) -> str:

@@ -207,7 +207,7 @@ class _Stay:
             while not task.done():
                 await asyncio.wait({task}, timeout=min(RECHECK_S, max(0.0, self._ends_s - self._clock_s())))
                 self._check()
-                if self._clock_s() >= self._ends_s and not task.done():
+                if self._clock_s() >= self._ends_s:
                     raise DrainingError("the stream reached its maximum age: open a new one")
             return task.result()
         finally:
