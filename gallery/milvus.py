@@ -158,13 +158,13 @@ class MilvusIndex:
         """See GalleryIndex.  A template that is there already is kept: a start writes nothing twice."""
         for change in changes:
             held = self._milvus.vectors(self._alias, change.added_ids)
-            new = [
-                row
-                for row, template_id in enumerate(change.added_ids)
-                if template_id not in held or held[template_id].tobytes() != change.added[row].tobytes()
-            ]
-            ids = tuple(change.added_ids[row] for row in new)
-            replay_into(self, [IndexChange(change.removed_ids, ids, change.added[new])])
+            rows = dict(zip(change.added_ids, change.added, strict=True))
+            kept = {i for i, row in rows.items() if i in held and held[i].tobytes() == row.tobytes()}
+            # A step may take an id away and bring it back: what stays as it is must not be taken.
+            removed = tuple(i for i in change.removed_ids if i not in kept)
+            added = tuple(i for i in change.added_ids if i not in kept)
+            places = [place for place, i in enumerate(change.added_ids) if i not in kept]
+            replay_into(self, [IndexChange(removed, added, change.added[places])])
 
     def statistics(self) -> IndexStatistics:
         """See GalleryIndex.  memory_bytes: what the vectors take; Milvus tells no more."""

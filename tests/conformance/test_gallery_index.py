@@ -202,6 +202,15 @@ def test_replay_equals_what_was_done(kind):
 
 
 @every_index
+def test_a_step_may_take_an_id_away_and_bring_it_back(kind):
+    """A template that moves within a step, as it was or changed, is there after it."""
+    index = filled(kind, 3)
+    index.replay([IndexChange((1, 2, 3), (1, 2), people(1, 12))])
+    assert sorted(index.ids().tolist()) == [1, 2]
+    assert index.search(people(12), 1)[0][0].cosine_similarity == pytest.approx(1, abs=kind.tolerance)
+
+
+@every_index
 def test_a_snapshot_restores_the_same_index(kind):
     """Start from a snapshot must be start from the store, only faster; what was there before is replaced."""
     index = filled(kind, 30)
