@@ -30,6 +30,8 @@ def revoke(path: Path, fingerprint: str, now: datetime) -> None:
 
 def read_revoked(path: Path) -> dict[str, str]:
     """Fingerprint -> when it was revoked.  Raises ConfigError that names the file and what to do."""
+    if not path.exists():
+        raise ConfigError(f"{path} is missing: restore it from a backup; until then nobody is let in")
     try:
         revoked = json.loads(read_file(path))
     except ValueError as error:
@@ -46,13 +48,21 @@ class RevocationList:
     """
 
     def __init__(self, path: Path) -> None:
-        """path: as `create_revocation_list` made it."""
+        """path: as `create_revocation_list` made it.
+
+        Raises ConfigError at once if it cannot be read: a service that would refuse everybody must not start.
+        """
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
         self._fingerprints: frozenset[str] = frozenset()
+        self._read_if_changed()
 
     def __contains__(self, fingerprint: str) -> bool:
         """Whether the certificate with this SHA-256 (hex) was revoked."""
+        self._read_if_changed()
+        return fingerprint in self._fingerprints
+
+    def _read_if_changed(self) -> None:
         try:
             status = self._path.stat()
         except OSError as error:
@@ -62,7 +72,6 @@ class RevocationList:
         if stamp != self._stamp:
             self._fingerprints = frozenset(read_revoked(self._path))
             self._stamp = stamp
-        return fingerprint in self._fingerprints
 
 
 @contextmanager

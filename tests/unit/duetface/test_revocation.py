@@ -58,9 +58,18 @@ def test_a_damaged_list_lets_nobody_in(path: Path, content: bytes) -> None:
 def test_a_list_that_cannot_be_looked_up_is_a_clear_error(path: Path) -> None:
     """Whatever the file system says, it is an error of ours with the file's name."""
     path.unlink()
+    with pytest.raises(ConfigError, match=r"revoked\.json is missing: restore it from a backup"):
+        revoke(path, "aa", NOW)
     path.symlink_to(path)
     with pytest.raises(ConfigError, match=str(path)):
         assert "bb" in RevocationList(path)
+
+
+def test_a_service_without_its_list_learns_it_at_start(path: Path) -> None:
+    """Not from the first device that stands before a closed door."""
+    path.unlink()
+    with pytest.raises(ConfigError, match="restore it from a backup"):
+        RevocationList(path)
 
 
 def test_two_who_revoke_at_once_both_succeed(path: Path) -> None:
