@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duetface.address import DEFAULT_ADDRESS, check_address
 from duetface.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from edge_agent.enrolment_log import EnrolmentLog
     from gallery.gallery import Gallery
 
-DEFAULT_ADDRESS = "127.0.0.1:50061"
+# What a service listens on to be reached from everywhere is no address to ask.
+EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
 def state_folder(state: Path | None) -> Path:
@@ -34,14 +36,16 @@ def existing_state(state: Path | None) -> Path:
 def service_address(service: str | None, state: Path | None) -> str:
     """HOST:PORT that was named, or the one that the state folder's service listens on."""
     if service is not None:
-        _check_address(service)
-        return service
+        return check_address(service, "--service")
     config = state_folder(state) / "config.toml"
     try:
         listen = tomllib.loads(config.read_text(encoding="utf-8")).get("listen", {}) if config.is_file() else {}
-        return str(listen.get("address", DEFAULT_ADDRESS)).replace("0.0.0.0:", "127.0.0.1:")
+        address = str(listen.get("address", DEFAULT_ADDRESS))
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"{config} cannot be read: {error}") from error
+    check_address(address, f"{config}: listen.address")
+    host, _, port = address.rpartition(":")
+    return f"{EVERY_ADDRESS.get(host, host)}:{port}"
 
 
 def identity_folder(identity: Path | None, state: Path | None, name: str) -> Path:
@@ -74,17 +78,11 @@ def open_gallery(state: Path | None) -> "Gallery":
     """The gallery of a state folder itself, without a service: for whoever may read its keys."""
     from datetime import UTC, datetime
 
-    from duetface.identity import PeerIdentity, read_file
+    from duetface.identity import RESTORE_IT, PeerIdentity
     from gallery.gallery import Gallery
     from gallery.keys import read_key_files
     from recognition_service.config import load_config
 
     config = load_config(existing_state(state))
-    realm = PeerIdentity.from_pem(read_file(config.state / "server" / "server.crt")).realm
+    realm = PeerIdentity.of_file(config.state / "server" / "server.crt", RESTORE_IT).realm
     return Gallery.open(config.database_url, realm, read_key_files(config.state / "keys"), lambda: datetime.now(UTC))
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"--service {address}: expected HOST:PORT, for example {DEFAULT_ADDRESS}")

@@ -9,6 +9,7 @@ import typer
 from cli import output
 from cli.connection import existing_state, service_address, state_folder
 from cli.options import Json, State
+from duetface.address import check_address, check_host
 from duetface.errors import ConfigError
 
 Listen = Annotated[
@@ -39,7 +40,9 @@ def init(
     folder = state_folder(state)
     if (folder / "config.toml").exists():
         raise ConfigError(f"{folder} holds a realm already: `duetface serve` runs it; another needs another --state")
-    create_state(folder, realm, datetime.now(UTC), hosts=host or (), address=listen)
+    hosts = [check_host(name, "--host") for name in host or ()]
+    address = None if listen is None else check_address(listen, "--listen")
+    create_state(folder, realm, datetime.now(UTC), hosts=hosts, address=address)
     if as_json:
         output.result_json({"state": folder, "realm": realm, "address": service_address(None, folder)})
         return
@@ -71,7 +74,7 @@ def _overrides(listen: str | None, target_fmr: float | None) -> dict[str, dict[s
     """Sections of the configuration that the command line sets."""
     given: dict[str, dict[str, Any]] = {}
     if listen is not None:
-        given["listen"] = {"address": listen}
+        given["listen"] = {"address": check_address(listen, "--listen")}
     if target_fmr is not None:
         given["decisions"] = {"target_fmr": target_fmr}
     return given

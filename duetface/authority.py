@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from duetface.address import check_host
 from duetface.errors import ConfigError
 from duetface.identity import PeerIdentity, Role, load_signing_key, read_file, read_private, write_private
 from duetface.revocation import read_revoked
@@ -91,7 +92,7 @@ class Authority:
     ) -> PeerIdentity:
         """Make the service's key and certificate: server.crt, server.key, ca.crt in `folder`.
 
-        hosts: DNS names and IP addresses under which clients reach it.
+        hosts: DNS names and IP addresses under which clients reach it; raises ConfigError for anything else.
         """
         _check_name("name", name)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"spiffe://{self.realm}/server/{name}")]
@@ -131,7 +132,7 @@ def issued_certificates(clients_folder: Path, revoked_file: Path) -> list[Issued
     revoked = read_revoked(revoked_file)
     found = []
     for path in sorted(clients_folder.glob("*/client.crt")):
-        peer = PeerIdentity.from_pem(read_file(path))
+        peer = PeerIdentity.of_file(path, "move it away, or issue a new one with `duetface certs issue`")
         found.append(Issued(peer=peer, folder=path.parent, revoked=peer.fingerprint in revoked))
     return found
 
@@ -145,7 +146,7 @@ def _host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        return x509.DNSName(host)
+        return x509.DNSName(check_host(host, "host"))
 
 
 def _builder(

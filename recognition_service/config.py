@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from duetface.address import DEFAULT_ADDRESS, check_address
+from duetface.address import DEFAULT_ADDRESS, address_fault
 from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
 
@@ -37,9 +37,7 @@ class _Section(BaseModel):
 class Listen(_Section):
     """Where and how the service listens. There is no insecure port."""
 
-    address: str = Field(
-        default=DEFAULT_ADDRESS, description="HOST:PORT to bind, port from 1 to 65535 (0, a free one, is for tests)"
-    )
+    address: str = Field(default=DEFAULT_ADDRESS, description="HOST:PORT to bind")
     max_message_bytes: int = Field(
         default=1_048_576, ge=300_000, le=16_777_216, description="largest request, bytes; a probe has at most 262144"
     )
@@ -55,10 +53,9 @@ class Listen(_Section):
     @field_validator("address")
     @classmethod
     def _address(cls, address: str) -> str:
-        try:
-            return check_address(address, "listen.address", any_port=True)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+        if fault := address_fault(address, any_port=True):  # port 0 is how tests get a free one
+            raise ValueError(fault)
+        return address
 
 
 class Models(_Section):
@@ -231,7 +228,7 @@ def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None =
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{path}: {where}: {what}") from error
 
 

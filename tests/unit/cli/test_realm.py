@@ -59,6 +59,24 @@ def test_the_address_that_init_was_told_is_the_one_that_commands_ask(run: Run, t
     assert "127.0.0.1:50999" in asked.err
 
 
+def test_an_address_that_nobody_could_reach_is_refused_by_option_or_key(run: Run, state: Path, tmp_path: Path) -> None:
+    """127.0.0.1:80000 once listened on 14464 and said nothing."""
+    for wrong in ("127.0.0.1:80000", "127.0.0.1:0", ":50061", "nowhere"):
+        made = run("init", "--state", tmp_path / "new", "--listen", wrong)
+        served = run("serve", "--state", state, "--listen", wrong)
+        for refused in (made, served):
+            assert (refused.code, refused.err.count("\n")) == (2, 1)
+            assert refused.err.startswith(f"duetface: --listen: got '{wrong}'")
+    named = run("init", "--state", tmp_path / "new", "--host", "hq.example:50061")
+    assert (named.code, "--host: got 'hq.example:50061'" in named.err) == (2, True)
+    assert not (tmp_path / "new").exists()
+    config = state / "config.toml"
+    config.write_text(config.read_text("utf-8").replace("127.0.0.1:50061", "127.0.0.1:80000"), "utf-8")
+    for command in (("serve",), ("gallery", "list")):
+        refused = run(*command, "--state", state)
+        assert (refused.code, "listen.address: got '127.0.0.1:80000'" in refused.err) == (2, True), command
+
+
 def test_a_new_certificate_is_listed_shown_and_revoked(run: Run, state: Path) -> None:
     """The whole life of a device's certificate by command."""
     issued = run("certs", "issue", "--role", "agent", "--name", "door-1", "--state", state)
