@@ -99,7 +99,7 @@ def revoke(
     if bool(name) == (certificate is not None):
         raise ConfigError("revoke whom? Give a NAME of `duetface certs list`, or --certificate FILE")
     if certificate is not None:
-        peer = identity.PeerIdentity.from_pem(identity.read_file(certificate))
+        peer = identity.PeerIdentity.of_file(certificate, "name the certificate that is to be revoked")
     else:
         peer = _find(folder, name).peer
     revocation.revoke(folder / "revoked.json", peer.fingerprint, datetime.now(UTC))

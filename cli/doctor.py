@@ -51,11 +51,12 @@ def _state(state: Path | None) -> str:
 
 def _certificates(state: Path | None) -> str:
     from duetface.authority import issued_certificates
-    from duetface.identity import PeerIdentity, read_file
+    from duetface.identity import RESTORE_IT, PeerIdentity, server_credentials
 
     folder = existing_state(state)
     issued = issued_certificates(folder / "clients", folder / "revoked.json")
-    server = PeerIdentity.from_pem(read_file(folder / "server" / "server.crt"))
+    server_credentials(folder / "server")
+    server = PeerIdentity.of_file(folder / "server" / "server.crt", RESTORE_IT)
     holders = [server, *(one.peer for one in issued if not one.revoked)]
     first = min(holders, key=lambda peer: peer.not_after)
     left = first.not_after - datetime.now(UTC)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.connection import connect
+from cli.connection import connect, identity_folder
 from cli.device import load_protector
 from cli.options import Json, State
+from duetface.errors import ConfigError
 
 if TYPE_CHECKING:
     from duetface.client import Client, ServiceInfo
@@ -59,7 +60,7 @@ def evaluate(
     """
     from edge_agent.evaluation import Evaluation, report
 
-    with _own_service() if service is None else connect(state, service, identity, EVALUATOR) as client:
+    with _own_service() if service is None else _running_service(state, service, identity) as client:
         info = client.info()
         protectors = load_protector(for_enrolment=True), load_protector()
         evaluation = Evaluation(client, *protectors, f"evaluate-{secrets.token_hex(6)}", datetime.now(UTC))
@@ -72,6 +73,15 @@ def evaluate(
         output.result_json(figures)
     else:
         _tell(figures)
+
+
+def _running_service(state: Path | None, service: str, identity: Path | None) -> "Client":
+    folder = identity_folder(identity, state, EVALUATOR)
+    if identity is None and not folder.is_dir():
+        raise ConfigError(
+            f"{folder} is not there: duetface certs issue --role operator --role auditor --name {EVALUATOR}"
+        )
+    return connect(state, service, folder)
 
 
 @contextmanager

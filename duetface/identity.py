@@ -7,10 +7,12 @@ import hashlib
 import os
 import struct
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -24,6 +26,10 @@ from duetface.v1 import face_pb2
 
 SIGNATURE_CONTEXT = b"duetface/v1/signed-probe\x00"
 NONCE_BYTES = 32
+ISSUE_ONE = "issue a new one with `duetface certs issue`"
+RESTORE_IT = "restore it from a backup"
+
+Parsed = TypeVar("Parsed")
 
 
 class Role(StrEnum):
@@ -78,6 +84,14 @@ class PeerIdentity:
             not_after=certificate.not_valid_after_utc,
         )
 
+    @staticmethod
+    def of_file(path: Path, remedy: str) -> "PeerIdentity":
+        """As `from_pem`, of a certificate kept here; raises ConfigError that names the file and the remedy."""
+        try:
+            return PeerIdentity.from_pem(read_file(path))
+        except AccessError as error:
+            raise ConfigError(f"{path} is damaged, or no certificate of DuetFace: {remedy}") from error
+
     @property
     def label(self) -> str:
         """For logs and the audit, e.g. "agent/door-1"; several roles are joined by "+"."""
@@ -117,26 +131,16 @@ class ClientIdentity:
 
         Raises ConfigError if one is missing, unreadable, open to others, or does not fit the rest.
         """
-        certificate_pem = read_file(folder / "client.crt")
-        private_key_pem = read_private(folder / "client.key")
-        authority_pem = read_file(folder / "ca.crt")
-        try:
-            certificate = x509.load_pem_x509_certificate(certificate_pem)
-            key = load_signing_key(private_key_pem)
-        except ValueError as error:
-            raise ConfigError(f"{folder}: certificate or key is damaged; issue a new one") from error
-        if certificate.public_key() != key.public_key():
-            raise ConfigError(f"{folder}: client.key does not belong to client.crt; issue a new pair")
-        peer = PeerIdentity.from_certificate(certificate)
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is no folder of a certificate: {ISSUE_ONE}, or name the right one")
+        certificate_pem, private_key_pem, authority_pem = _read_credentials(folder, "client", ISSUE_ONE)
+        peer = PeerIdentity.of_file(folder / "client.crt", ISSUE_ONE)
         return ClientIdentity(peer, certificate_pem, private_key_pem, authority_pem)
 
     @property
     def authority_fingerprint(self) -> str:
-        """SHA-256 of the root's DER, hex: tells realms of the same name apart.  Raises ConfigError."""
-        try:
-            return x509.load_pem_x509_certificate(self.authority_pem).fingerprint(hashes.SHA256()).hex()
-        except ValueError as error:
-            raise ConfigError("the identity's ca.crt is damaged: issue a new identity") from error
+        """SHA-256 of the root's DER, hex: tells realms of the same name apart."""
+        return x509.load_pem_x509_certificate(self.authority_pem).fingerprint(hashes.SHA256()).hex()
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a mutually authenticated channel."""
@@ -144,9 +148,34 @@ class ClientIdentity:
 
 
 def server_credentials(folder: Path) -> grpc.ServerCredentials:
-    """Credentials of a server that demands a certificate of its realm: server.crt, server.key, ca.crt."""
-    pair = (read_private(folder / "server.key"), read_file(folder / "server.crt"))
-    return grpc.ssl_server_credentials([pair], read_file(folder / "ca.crt"), require_client_auth=True)
+    """Credentials of a server that demands a certificate of its realm: server.crt, server.key, ca.crt.
+
+    Raises ConfigError naming file and remedy: gRPC would only say that it cannot listen.
+    """
+    certificate_pem, private_key_pem, authority_pem = _read_credentials(folder, "server", RESTORE_IT)
+    return grpc.ssl_server_credentials([(private_key_pem, certificate_pem)], authority_pem, require_client_auth=True)
+
+
+def _read_credentials(folder: Path, stem: str, remedy: str) -> tuple[bytes, bytes, bytes]:
+    """Certificate, private key and root of a folder as PEM.
+
+    Raises ConfigError naming the file if one is missing, open to others, damaged, or does not fit the rest.
+    """
+    certificate_path, key_path, root_path = (folder / name for name in (f"{stem}.crt", f"{stem}.key", "ca.crt"))
+    pems = read_file(certificate_path), read_private(key_path), read_file(root_path)
+    certificate = _parsed(certificate_path, x509.load_pem_x509_certificate, pems[0], remedy)
+    key = _parsed(key_path, load_signing_key, pems[1], remedy)
+    _parsed(root_path, x509.load_pem_x509_certificate, pems[2], remedy)
+    if certificate.public_key() != key.public_key():
+        raise ConfigError(f"{key_path} does not belong to {certificate_path.name}: {remedy}")
+    return pems
+
+
+def _parsed(path: Path, parse: Callable[[bytes], Parsed], pem: bytes, remedy: str) -> Parsed:
+    try:
+        return parse(pem)
+    except (ValueError, TypeError) as error:  # TypeError: a key that is encrypted
+        raise ConfigError(f"{path} is damaged: {remedy}") from error
 
 
 def load_signing_key(private_key_pem: bytes) -> ec.EllipticCurvePrivateKey:

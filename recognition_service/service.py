@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from duetface import __version__
 from duetface.errors import ConfigError, GalleryError
-from duetface.identity import PeerIdentity, read_file, server_credentials
+from duetface.identity import RESTORE_IT, PeerIdentity, server_credentials
 from duetface.revocation import RevocationList
 from duetface.v1 import (
     audit_pb2,
@@ -100,7 +100,7 @@ async def running_service(config: ServiceConfig, network: Network, clocks: Clock
 def _realm(config: ServiceConfig, now: datetime) -> str:
     """The realm's name stands in the service's own certificate, so no setting can contradict it."""
     path = config.state / "server" / "server.crt"
-    peer = PeerIdentity.from_pem(read_file(path))
+    peer = PeerIdentity.of_file(path, RESTORE_IT)
     if peer.not_after <= now:
         raise ConfigError(f"{path} expired on {peer.not_after:%Y-%m-%d}: issue a new one")
     return peer.realm

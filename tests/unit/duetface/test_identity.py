@@ -15,6 +15,7 @@ from duetface.identity import (
     ClientIdentity,
     PeerIdentity,
     Role,
+    server_credentials,
     sign_probe,
     signed_bytes,
     verify_signature,
@@ -106,10 +107,35 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     """The remedy starts with knowing which."""
     with pytest.raises(ConfigError, match=r"client\.crt: No such file"):
         ClientIdentity.load(tmp_path)
-    for name in ("client.crt", "client.key", "ca.crt"):
-        write_private(tmp_path / name, b"-----BEGIN NOTHING-----")
-    with pytest.raises(ConfigError, match="damaged"):
-        ClientIdentity.load(tmp_path)
+    with pytest.raises(ConfigError, match=r"nowhere is no folder of a certificate: .*`duetface certs issue`"):
+        ClientIdentity.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["client.crt", "client.key", "ca.crt"])
+def test_a_damaged_file_of_a_client_is_named_with_the_remedy(door: ClientIdentity, tmp_path: Path, name: str) -> None:
+    """It is our own file, so it is no refusal of somebody else."""
+    write_private(tmp_path / "door-1" / name, b"-----BEGIN NOTHING-----")
+    with pytest.raises(ConfigError, match=rf"{name} is damaged.*`duetface certs issue`"):
+        ClientIdentity.load(tmp_path / "door-1")
+
+
+@pytest.mark.parametrize("name", ["server.crt", "server.key", "ca.crt"])
+def test_a_damaged_file_of_the_service_is_named_with_the_remedy(
+    authority: Authority, tmp_path: Path, name: str
+) -> None:
+    """gRPC would say that the port cannot be had."""
+    authority.issue_server("recognition", ["localhost"], tmp_path / "server", NOW)
+    server_credentials(tmp_path / "server")
+    write_private(tmp_path / "server" / name, b"-----BEGIN NOTHING-----")
+    with pytest.raises(ConfigError, match=rf"{name} is damaged: restore it from a backup"):
+        server_credentials(tmp_path / "server")
+
+
+def test_a_certificate_file_without_our_names_is_named_with_the_remedy(authority: Authority) -> None:
+    """The root's own certificate in place of a device's, copied by mistake."""
+    path = authority.folder / "ca.crt"
+    with pytest.raises(ConfigError, match=r"ca\.crt is damaged, or no certificate of DuetFace: put it back"):
+        PeerIdentity.of_file(path, "put it back")
 
 
 def test_a_certificate_of_another_world_has_no_name_here(tmp_path: Path) -> None:
