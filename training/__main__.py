@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--weights", type=Path, required=True, help="final.pt or checkpoint.pt of a run")
     publish.add_argument("--split", default="r1")
     publish.add_argument("--space", default="r1-1", help="name of the template space to write")
+    publish.add_argument("--note", default="", help="what else the card must say of how the weights came to be")
     publish.set_defaults(run_command=_publish)
 
     evaluate = commands.add_parser("evaluate", help="verification accuracy on pairs.txt and aligned_112.zip")
@@ -91,7 +92,9 @@ def _publish(arguments: argparse.Namespace) -> None:
     from training.publish import publish
 
     faces = load(arguments.data / "train", arguments.cache)
-    done = publish(arguments.split, arguments.space, arguments.weights, faces, arguments.models, arguments.threads)
+    done = publish(
+        arguments.split, arguments.space, arguments.weights, faces, arguments.models, arguments.threads, arguments.note
+    )
     print(f"{done.split_folder}: masks within {done.client_parity:.1e} of torch")
     print(f"{done.space_folder}: embeddings within {done.server_parity:.1e} of torch")
 

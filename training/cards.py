@@ -55,6 +55,7 @@ def space_card(
     server: nn.Module,
     parity: float,
     run: Mapping[str, Any],
+    note: str,
 ) -> str:
     """README.md of a space's folder."""
     points = "\n".join(_operating_point(calibration, fmr) for fmr in (1e-3, 1e-4, 1e-5))
@@ -67,6 +68,7 @@ interactive blocks; {_parameters(server):,} parameters, {space.precision}.
 Digest `{space.digest.hex()}`.
 
 Training: {seen} in {run["seconds"] / 60:.0f} minutes on two shared CPU cores{commit}.
+{note}
 `server.onnx` differs from the torch module by at most {parity:.1e} a component of the unit embedding.
 Accuracy: docs/accuracy.md.
 

@@ -38,10 +38,13 @@ class Published:
     server_parity: float
 
 
-def publish(split: str, space: str, weights: Path, faces: Faces, models: Path, threads: int) -> Published:
+def publish(
+    split: str, space: str, weights: Path, faces: Faces, models: Path, threads: int, note: str = ""
+) -> Published:
     """Export, calibrate on held-out people, write manifests and cards.
 
     weights: final.pt or checkpoint.pt of a run; its record.json, if there, goes into the card.
+    note: what else the card must say of how the weights came to be.
     """
     # A run goes on while its checkpoint is published: what is said of the weights is read with them.
     student, facts = Student(split, None), _run_facts(weights)
@@ -63,7 +66,7 @@ def publish(split: str, space: str, weights: Path, faces: Faces, models: Path, t
     _write_json(space_folder / "space.json", manifest.to_dict())
     published = Published(split_folder, space_folder, client_parity, server_parity)
     (split_folder / "README.md").write_text(split_card(spec, student.client, client_parity), encoding="utf-8")
-    card = space_card(manifest, spec, calibration, student.server, server_parity, facts)
+    card = space_card(manifest, spec, calibration, student.server, server_parity, facts, note)
     (space_folder / "README.md").write_text(card, encoding="utf-8")
     return published
 
