@@ -33,14 +33,14 @@ test-runtime: lint-runtime $(STAMPS)/portraits $(STAMPS)/node ## the same withou
 lint: lint-runtime $(STAMPS)/train ## style, types, contract, and whether generated code is up to date
 	@$(BIN)/python -m mypy -p networks -p privacy
 
-lint-runtime: $(STAMPS)/dev protos-check
+lint-runtime: $(STAMPS)/dev protos-check ## the same without torch and the packages that need it
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/python -m mypy $(addprefix -p ,$(RUNTIME_PACKAGES))
 
 protos: $(STAMPS)/dev ## generate duetface/v1 from protos/
 	@$(BIN)/python protos/generate.py
 
-protos-check: $(STAMPS)/dev
+protos-check: $(STAMPS)/dev ## lint protos/ and compare duetface/v1 with what it generates
 	@cd protos && ../$(BIN)/buf lint
 	@$(BIN)/python protos/generate.py --check
 
