@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from duetface.errors import ConfigError
-from duetface.manifest import ModelCatalogue, load_split
+from duetface.manifest import load_split
 from duetface.spec import SplitSpec
 from privacy import untrained
 from privacy.cost import cost
@@ -149,16 +149,15 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
 
 def _hill_climbing(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, say: Say) -> Result:
     from gallery.calibration import Calibration
-    from privacy.scene import embedder_of
+    from privacy.scene import embedder_of, space_of
 
-    embedder = embedder_of(spec, arguments.models)
-    spaces = [space for space in ModelCatalogue(arguments.models).spaces() if space.split_digest == spec.digest]
-    if embedder is None or not spaces:
+    embedder, space = embedder_of(spec, arguments.models), space_of(spec, arguments.models)
+    if embedder is None or space is None:
         raise ConfigError(f"split {spec.name} has no template space in models/: there is no service to guess at")
     plan = untrained.GuessingPlan(
         arguments.queries, arguments.victims, arguments.fmr, arguments.seed, arguments.climb_queries
     )
-    return untrained.guessing_attack(pack, spec, embedder, Calibration.from_dict(spaces[0].calibration), plan, say)
+    return untrained.guessing_attack(pack, spec, embedder, Calibration.from_dict(space.calibration), plan, say)
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from duetface.manifest import ModelCatalogue
+from duetface.manifest import ModelCatalogue, SpaceManifest
 from duetface.spec import SplitSpec
 from edge_agent.landmarks import FaceMesh
 from networks.teacher import read_teacher
@@ -76,8 +76,10 @@ class Side:
 
 
 def pack_path(places: Places, spec: SplitSpec, cast: Cast) -> Path:
-    """Where the pack of one split and cast lies."""
-    return message_folder(places.cache, spec, f"pack-{cast.name}.npz")
+    """Where the pack of one split, template space and cast lies: a retrained service makes other templates."""
+    space = space_of(spec, places.models)
+    read_by = space.digest.hex()[:8] if space is not None else "no-space"
+    return message_folder(places.cache, spec, f"pack-{cast.name}-{read_by}.npz")
 
 
 def build_pack(split: str, places: Places, cast: Cast, progress: Progress) -> Path:
@@ -121,11 +123,15 @@ def observe_victims(split: str, places: Places, count: int) -> tuple[Observed, C
 
 
 def embedder_of(spec: SplitSpec, models: Path) -> Embedder | None:
-    """The first template space in models/ that reads this split, None if there is none."""
-    for space in ModelCatalogue(models).spaces():
-        if space.split_digest == spec.digest:
-            return Embedder.load(models / "spaces" / space.name, spec)
-    return None
+    """The network of the split's template space, None if there is none."""
+    space = space_of(spec, models)
+    return Embedder.load(models / "spaces" / space.name, spec) if space is not None else None
+
+
+def space_of(spec: SplitSpec, models: Path) -> SpaceManifest | None:
+    """The first template space in models/ that reads this split."""
+    spaces = ModelCatalogue(models).spaces()
+    return next((space for space in spaces if space.split_digest == spec.digest), None)
 
 
 def stored_templates(observed: Observed, embedder: Embedder | None, progress: Progress) -> NDArray[np.float32]:
