@@ -8,6 +8,7 @@ import typer
 from cli.connection import connect
 from cli.device import load_protector, protect_picture, tell_decision, tell_retry
 from cli.options import Identity, Json, Purpose, Service, State
+from duetface.errors import ConfigError
 
 Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="Of one face; it stays here.", show_default=False)]
 
@@ -25,6 +26,8 @@ def verify(
 
     An unknown subject gets the answer of a subject that does not match.
     """
+    if not subject.strip():
+        raise ConfigError("SUBJECT is empty; `duetface verify --help` has an example, `duetface identify` asks without")
     with connect(state, service, identity) as client:
         client.info()  # is it there, and what does it serve: before a face is looked at
         probe, reason = protect_picture(load_protector(), picture)

@@ -1,5 +1,6 @@
 """`duetface enroll`: add people to the gallery, from pictures, a folder, or a camera."""
 
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,7 @@ def enroll(
     """Enrol one person from pictures or a camera, or everybody of a folder.
 
     A new subject needs --consent: the version of the text that the person agreed to.
+    A picture that cannot be used is told and passed over; one that is missing makes the exit code 2.
     What leaves this machine is one protected probe a picture, never the picture.
     """
     people = _people(subject, pictures, from_dir, camera)
@@ -83,7 +85,9 @@ def enroll(
             else:
                 log = None if from_dir is None else enrolment_log(state, identity)
                 results = _with_pictures(client, given, people, label, log)
-    raise typer.Exit(_tell(results, as_json, dry_run))
+    told = _tell(results, as_json, dry_run)
+    missing = any(not picture.is_file() for pictures in people.values() for picture in pictures)
+    raise typer.Exit(ExitCode.MISUSE if missing else told)
 
 
 def _people(
@@ -135,8 +139,6 @@ def _with_pictures(
 def _one_by_one(people: dict[str, list[Path]], enrolment: "Enrolment", label: str) -> "Iterable[Enrolled]":
     for subject, pictures in people.items():
         for picture in pictures:
-            if not picture.is_file():
-                raise ConfigError(f"{picture} is not there, or is no file")
             yield enrolment.add(subject, picture, label)
 
 
@@ -164,7 +166,7 @@ def _lines(one: "Enrolled") -> "Iterable[str]":
     for warning in one.warnings:
         yield (
             f"{one.picture}: {WARNINGS.get(warning, warning)} "
-            f"To take it back: duetface gallery delete {one.subject_id} --template {one.template_id}"
+            f"To take it back: duetface gallery delete {shlex.quote(one.subject_id)} --template {one.template_id}"
         )
 
 

@@ -75,6 +75,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise
     except FileNotFoundError as error:
         raise CaptureError(f"{path}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise CaptureError(f"{path}: is a folder; give one picture") from error
     except Image.DecompressionBombError as error:
         raise CaptureError(f"{path}: {_TOO_MANY_PIXELS}") from error
     except UnidentifiedImageError as error:

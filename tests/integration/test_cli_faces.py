@@ -116,11 +116,16 @@ def test_what_is_no_picture_is_misuse_in_one_line(duetface: Run, portraits: Port
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "cut.jpg").write_bytes(portraits["biden"].read_bytes()[:5000])
-    for name in ("text.jpg", "empty.jpg", "cut.jpg", "missing.jpg"):
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("text.jpg", "empty.jpg", "cut.jpg", "missing.jpg", "folder.jpg"):
         ran = duetface("identify", tmp_path / name)
         assert ran.code == 2, name
         assert one_line(ran), ran.err
         assert name in ran.err
+    assert "is a folder" in ran.err
+    assert "is a folder" in duetface("verify", "anybody", "").err
+    nobody = duetface("verify", "", portraits["biden"])
+    assert (nobody.code, one_line(nobody), "SUBJECT is empty" in nobody.err) == (2, True, True)
 
 
 def test_a_new_subject_without_consent_is_refused(duetface: Run, portraits: Portraits) -> None:
@@ -139,6 +144,18 @@ def test_enrolling_only_unusable_pictures_is_a_retry_with_a_line_for_each(duetfa
     assert "wall.png: refused, no_face" in ran.err
     assert "text.jpg: not a picture" in ran.err
     assert "unlucky" not in duetface("gallery", "list", "--json").out
+
+
+def test_a_missing_picture_is_told_and_the_others_go_on(duetface: Run, portraits: Portraits, tmp_path: Path) -> None:
+    """What was sent before the slip must stand in the summary; exit 2, since a name was mistyped."""
+    given = (portraits["obama"], tmp_path / "missing.jpg", portraits["obama2"], tmp_path)
+    rehearsed = duetface("enroll", "slip", *given, "--dry-run")
+    assert (rehearsed.code, rehearsed.out) == (2, "2 usable, 2 refused; nothing was sent\n")
+    ran = duetface("enroll", "slip", *given, "--consent", "v1", "--json")
+    told = json.loads(ran.out)
+    assert (ran.code, told["enrolled"], told["refused"], len(told["results"])) == (2, 2, 2, 4)
+    assert "missing.jpg: there is no such file" in ran.err
+    assert f"{tmp_path}: is a folder" in ran.err
 
 
 def test_a_folder_is_rehearsed_enrolled_and_gone_on_with(duetface: Run, portraits: Portraits, tmp_path: Path) -> None:

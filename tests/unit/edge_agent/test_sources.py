@@ -50,7 +50,7 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     """Nor is anything else that cannot be read as a file."""
-    with pytest.raises(CaptureError, match="cannot be read"):
+    with pytest.raises(CaptureError, match="is a folder; give one picture"):
         read_picture(tmp_path)
 
 
