@@ -26,23 +26,15 @@ class ExitCode(IntEnum):
 
 REFUSALS = (ServiceError, DeviceError, ContractError, OverloadedError, AccessError)
 
-# What a person can do about a refusal, by its ErrorReason.
-NEXT_STEPS = {
-    "role": "use a certificate that has the role: `duetface certs issue --role ROLE --name NAME`, then --identity",
-    "foreign_certificate": "use a certificate of this realm: `duetface certs issue`, then --identity",
-    "revoked": "ask the operator for a new certificate: `duetface certs issue`",
-    "unknown_split": "install the same release on both ends; `duetface models list` shows the splits",
-    "stale": "check that the device's clock is not stopped and the network is not too slow; `duetface doctor`",
-    "overloaded": "wait a little and try again",
-    "draining": "the service is shutting down; try again when it is back",
-    "gallery": "see the log of the service",
-    "no_consent": "add --consent VERSION, the text that the person agreed to",
-    "template_limit": "remove an older template: `duetface gallery show SUBJECT`, then `gallery delete`",
-    "low_quality": "take a sharper, brighter picture from the front",
-    "already_exists": "choose another id, or add pictures to the one that is there with `duetface enroll`",
-    "not_found": "`duetface gallery list` shows who is there",
+# A refusal says itself what to do; here is the command that does it, by ErrorReason, where there is one.
+COMMANDS = {
+    "role": "`duetface certs issue --role ROLE --name NAME` makes one, --identity names it",
+    "foreign_certificate": "`duetface certs issue` makes one, --identity names it",
+    "revoked": "`duetface certs issue`",
+    "unknown_split": "`duetface models list` shows what is installed here",
+    "template_limit": "`duetface gallery show SUBJECT`, then `duetface gallery delete SUBJECT --template ID`",
 }
-
+NEW_SUBJECT = "--consent VERSION, the text that the person agreed to"
 
 # Which extra brings a package that may not be installed.
 EXTRAS = {
@@ -59,7 +51,8 @@ def exit_code(error: DuetFaceError) -> ExitCode:
 
 
 def one_line(error: DuetFaceError) -> str:
-    """The error for a person, on one line, with the next step where one is known."""
+    """The error for a person, on one line, with the command that mends it where one is known."""
     line = " ".join(str(error).split())
-    reason = "no_consent" if isinstance(error, ConsentError) else getattr(error, "reason", "")
-    return f"{line} - {NEXT_STEPS[reason]}" if reason in NEXT_STEPS else line
+    # A consent that the service misses can be of another kind, e.g. a legal hold; ours is always the option's.
+    command = NEW_SUBJECT if isinstance(error, ConsentError) else COMMANDS.get(getattr(error, "reason", ""))
+    return f"{line} ({command})" if command else line
