@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 
-app = typer.Typer(no_args_is_help=True, help="The audit: every decision, change and refusal.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The audit: every decision, change and refusal.",
+    epilog="Examples: `duetface audit tail --follow`, `duetface audit verify`",
+)
 
 
 @app.command(epilog="Examples: `duetface audit tail --follow`, `duetface audit tail -n 5 --json`")

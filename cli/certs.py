@@ -14,7 +14,11 @@ from duetface.errors import ConfigError
 if TYPE_CHECKING:
     from duetface.authority import Issued
 
-app = typer.Typer(no_args_is_help=True, help="Certificates: who may speak to the service, and as what.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Certificates: who may speak to the service, and as what.",
+    epilog="Examples: `duetface certs issue --role agent --name door-1`, `duetface certs revoke door-1`",
+)
 
 Role = Annotated[
     list[str],

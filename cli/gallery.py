@@ -11,7 +11,11 @@ from cli.connection import connect, enrolment_log
 from cli.options import Identity, Json, Service, State
 from duetface.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Who is enrolled: list, show and delete.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Who is enrolled: list, show and delete.",
+    epilog="Examples: `duetface gallery list`, `duetface gallery show alice`, `duetface gallery delete alice`",
+)
 
 SubjectId = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

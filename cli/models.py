@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from duetface.manifest import SpaceManifest
     from duetface.spec import SplitSpec
 
-app = typer.Typer(no_args_is_help=True, help="The models that are shipped: splits, template spaces, licences.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The models that are shipped: splits, template spaces, licences.",
+    epilog="Example: `duetface models list`",
+)
 
 
 @app.command("list", epilog="Example: `duetface models list --json`")
