@@ -1,16 +1,27 @@
 """The way of a face on the device."""
 
 import inspect
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import edge_agent
 from duetface.alignment import CROP_PX
 from duetface.types import LivenessLevel
 from edge_agent.pipeline import Protector
 from edge_agent.quality import RetryReason
 
 from . import scenes
+
+
+def test_the_package_gives_its_entry_point_without_loading_it_for_everybody() -> None:
+    """`from edge_agent import Protector`; the log of an enrolment must not cost OpenCV."""
+    assert edge_agent.Protector is Protector
+    assert not hasattr(edge_agent, "Protectors")
+    light = "import sys, edge_agent.enrolment_log; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", light], timeout=60, check=False).returncode == 0
 
 
 def test_a_portrait_becomes_a_probe(protector: Protector, pictures) -> None:
