@@ -85,38 +85,41 @@ def main() -> None:
         served = asking.GetServiceInfo(verification_pb2.GetServiceInfoRequest(), timeout=10).splits[0]
         manifest, digest = json.loads(served.manifest_json), hashlib.sha256(served.manifest_json).digest()
         probes = [probe_bytes(capture, manifest, digest) for capture in captures]
-
-        consent = enrollment_pb2.Consent(purpose="tests", text_version="1")
-        consent.given_at.FromSeconds(int(time.time()) - 60)
-        request = enrollment_pb2.CreateSubjectRequest(subject_id="alice", consent=consent)
-        revision = enrolling.CreateSubject(request, timeout=10).revision
-        nonce = operators.GetChallenge(verification_pb2.GetChallengeRequest(), timeout=10).nonce
-        added = enrolling.AddTemplate(
-            enrollment_pb2.AddTemplateRequest(subject_id="alice", signed_probe=signed(operator, nonce, 0, probes[0])),
-            timeout=10,
-        )
-
-        def verify(probe: bytes) -> str:
-            nonce = asking.GetChallenge(verification_pb2.GetChallengeRequest(), timeout=10).nonce
-            answer = asking.Verify(
-                verification_pb2.VerifyRequest(
-                    subject_id="alice",
-                    signed_probe=signed(agent, nonce, 0, probe),
-                    at_least_revision=added.revision,
-                ),
-                timeout=10,
-            )
-            return verification_pb2.Outcome.Name(answer.decision.outcome)
-
+        created, added = enrol(enrolling, operators, operator, probes[0])
         told = {
             "health": health_pb2.HealthCheckResponse.ServingStatus.Name(health.status),
             "digest_fits": digest == served.digest,
-            "revisions_rise": added.revision > revision > 0,
-            "verify_own": verify(probes[1]),
-            "verify_other": verify(probes[2]),
+            "revisions_rise": added > created > 0,
+            "verify_own": verify(asking, agent, probes[1], added),
+            "verify_other": verify(asking, agent, probes[2], added),
             "stream": stream(asking, agent, digest, probes[1:]),
         }
     sys.stdout.write(json.dumps(told))
+
+
+def enrol(
+    enrolling: enrollment_pb2_grpc.EnrollmentServiceStub,
+    asking: verification_pb2_grpc.VerificationServiceStub,
+    operator: Path,
+    probe: bytes,
+) -> tuple[int, int]:
+    """Create alice and add one template; the revision after each."""
+    consent = enrollment_pb2.Consent(purpose="tests", text_version="1")
+    consent.given_at.FromSeconds(int(time.time()) - 60)
+    request = enrollment_pb2.CreateSubjectRequest(subject_id="alice", consent=consent)
+    created = enrolling.CreateSubject(request, timeout=10).revision
+    nonce = asking.GetChallenge(verification_pb2.GetChallengeRequest(), timeout=10).nonce
+    template = enrollment_pb2.AddTemplateRequest(subject_id="alice", signed_probe=signed(operator, nonce, 0, probe))
+    return created, enrolling.AddTemplate(template, timeout=10).revision
+
+
+def verify(asking: verification_pb2_grpc.VerificationServiceStub, agent: Path, probe: bytes, revision: int) -> str:
+    """Ask whether a probe shows alice, at this revision or a later one; the outcome's name."""
+    nonce = asking.GetChallenge(verification_pb2.GetChallengeRequest(), timeout=10).nonce
+    request = verification_pb2.VerifyRequest(
+        subject_id="alice", signed_probe=signed(agent, nonce, 0, probe), at_least_revision=revision
+    )
+    return verification_pb2.Outcome.Name(asking.Verify(request, timeout=10).decision.outcome)
 
 
 def stream(
