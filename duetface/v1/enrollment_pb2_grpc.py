@@ -140,7 +140,7 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DropPartition(self, request, context):
-        """Removes a scratch partition and all in it; for `duetface evaluate`.
+        """Removes a scratch partition and all in it; for `duetface evaluate`. NOT_FOUND for an unknown one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,7 @@ class EnrollmentServiceStub:
     DeleteTemplate: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteTemplateRequest, _enrollment_pb2.DeleteTemplateResponse]
     """Removes one template. NOT_FOUND for an unknown one."""
     DropPartition: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.DropPartitionRequest, _enrollment_pb2.DropPartitionResponse]
-    """Removes a scratch partition and all in it; for `duetface evaluate`."""
+    """Removes a scratch partition and all in it; for `duetface evaluate`. NOT_FOUND for an unknown one."""
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
@@ -86,7 +86,7 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     DeleteTemplate: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteTemplateRequest, _enrollment_pb2.DeleteTemplateResponse]  # type: ignore[assignment]
     """Removes one template. NOT_FOUND for an unknown one."""
     DropPartition: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.DropPartitionRequest, _enrollment_pb2.DropPartitionResponse]  # type: ignore[assignment]
-    """Removes a scratch partition and all in it; for `duetface evaluate`."""
+    """Removes a scratch partition and all in it; for `duetface evaluate`. NOT_FOUND for an unknown one."""
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes the gallery. Every change answers a revision; a read may ask for at least that revision, so
@@ -161,6 +161,6 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_pb2.DropPartitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.DropPartitionResponse, _abc.Awaitable[_enrollment_pb2.DropPartitionResponse]]:
-        """Removes a scratch partition and all in it; for `duetface evaluate`."""
+        """Removes a scratch partition and all in it; for `duetface evaluate`. NOT_FOUND for an unknown one."""
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
