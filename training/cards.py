@@ -18,8 +18,8 @@ The weights start from, and are distilled from, InsightFace's `w600k_mbf`, which
 The code around them is Apache-2.0.
 The training faces come from public research sets without demographic labels, so nothing is known
 about how error rates differ between groups of people: measure on your own before you rely on them.
-This split leaves out what a person would recognise at a glance; it does not hide identity from
-whoever holds the message (docs/privacy.md).
+This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
+and a trained attacker rebuilds the picture from it (docs/privacy.md).
 """
 
 
