@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench bench-gallery evaluate results train wheel lock docs portraits clean distclean
+.PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench bench-gallery chaos evaluate results train wheel lock docs portraits clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list every target
@@ -50,6 +50,9 @@ bench: $(STAMPS)/project $(STAMPS)/portraits ## measure bytes and milliseconds o
 bench-gallery: $(STAMPS)/dev ## measure the gallery's index: a million templates in some 8 GB and 5 minutes; plots in build/; ARGS="--templates 100000"
 	@$(BIN)/python -m benchmarks.gallery $(ARGS)
 	@$(BIN)/python -m benchmarks.gallery_plots
+
+chaos: $(STAMPS)/dev ## kill enrolling processes 200 times at random and look for losses, into benchmarks/results/; ARGS="--seed 2"
+	@$(BIN)/python -m tests.unit.gallery.crash_driver --out benchmarks/results/chaos.json $(ARGS)
 
 evaluate: $(STAMPS)/project ## KNOWN=DIR STRANGERS=DIR: error rates on your own people, over gRPC
 	@$(BIN)/duetface evaluate --known "$(KNOWN)" --strangers "$(STRANGERS)" --enroll-per-subject $(or $(ENROLL),2)

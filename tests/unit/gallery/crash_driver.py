@@ -1,34 +1,58 @@
-"""Kills enrolling processes at random instants and looks at what is left: `python -m ... FOLDER ROUNDS SEED`.
+"""`make chaos`: kills enrolling processes at random instants and looks at what is left.
+
+python -m tests.unit.gallery.crash_driver [FOLDER] [--kills 200] [--seed 1] [--out benchmarks/results/chaos.json]
 
 Each round forks a child that changes the gallery and writes every acknowledged change to a pipe, kills it by
 SIGKILL, opens the gallery in another child, and compares.  Prints one JSON line; exits 1 at the first loss.
 A program of its own, since forking is safe only before any thread was started.
 """
 
+import argparse
 import json
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gallery.gallery import Gallery, GalleryOptions
+from gallery.indexes import IndexKind, IndexSettings, index_factory
 from tests.unit.gallery.world import KEYS, OPERATOR, SPACE, StandingClock, consent, person
 
 DIMENSION = 32
 CLOCK = StandingClock()
+# Every so many subjects a snapshot is written, so that kills hit that as well, and starts begin from one.
+SNAPSHOT_EVERY = 8
 
 
-def open_gallery(path: Path, *, create: bool = False) -> Gallery:
-    """The gallery under test."""
-    opener = Gallery.create if create else Gallery.open
-    return opener(str(path), "hq", KEYS, CLOCK, GalleryOptions(dimension=DIMENSION))
+@dataclass(frozen=True)
+class Site:
+    """Where the gallery under test lies, and what searches it."""
+
+    folder: Path
+    database: str
+    index: IndexSettings
+
+    def open(self, *, create: bool = False) -> Gallery:
+        """As a service that starts."""
+        options = GalleryOptions(
+            dimension=DIMENSION,
+            index_factory=index_factory(self.index),
+            snapshot_path=self.folder / "gallery.snapshot" if self.index.kind in _IN_PROCESS else None,
+        )
+        return (Gallery.create if create else Gallery.open)(self.database, "hq", KEYS, CLOCK, options)
 
 
-def change_until_killed(path: Path, start: int, acknowledgements: int) -> None:
+_IN_PROCESS = (IndexKind.FAISS_EXACT, IndexKind.FAISS_RABITQ)
+
+
+def change_until_killed(site: Site, start: int, acknowledgements: int) -> None:
     """Enrol for ever, erase every third; each line on the pipe is a change whose call has returned."""
-    gallery = open_gallery(path)
+    gallery = site.open()
     os.write(acknowledgements, b"open\n")
     for number in range(start, start + 10**6):
         name = f"s{number}"
@@ -41,22 +65,27 @@ def change_until_killed(path: Path, start: int, acknowledgements: int) -> None:
         if number % 3 == 0:
             gallery.delete_subject(name, OPERATOR)
             os.write(acknowledgements, f"- {name} 0\n".encode())
+        if number % SNAPSHOT_EVERY == 0 and site.index.kind in _IN_PROCESS:
+            gallery.maintenance.write_snapshot()
 
 
-def in_child(work: object) -> int:
+def in_child(work: Callable[[], object]) -> int:
     """Run a function in a forked child; returns its process id."""
     child = os.fork()
     if child == 0:
         try:
-            work()  # type: ignore[operator]
-        finally:
-            os._exit(1)
+            work()
+            os._exit(0)
+        except BaseException as error:  # noqa: BLE001  (whatever it is, the parent must not go on in this child)
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            sys.stderr.flush()
+        os._exit(1)
     return child
 
 
-def check(path: Path, acknowledged: dict[str, int | None]) -> None:
+def check(site: Site, acknowledged: dict[str, int | None]) -> None:
     """Every acknowledged change is there; at most the one in flight besides; index, feed and audit agree."""
-    gallery = open_gallery(path)
+    gallery = site.open()
     stored = {record.subject_id: record.template_count for record in gallery.list_subjects(limit=10**6)}
     surprises = []
     for name, captures in acknowledged.items():
@@ -71,69 +100,109 @@ def check(path: Path, acknowledged: dict[str, int | None]) -> None:
     assert len(surprises) <= 1, f"more than one change in flight: {surprises}"
     assert all(int(name[1:]) % 3 == 0 for name in surprises if name in acknowledged and name not in stored)
     revisions = [change.revision for change in gallery.changes(limit=10**6)]
-    assert revisions == list(range(1, gallery.revision + 1))
-    assert gallery.verify_audit() == gallery.revision
-    assert gallery.statistics().templates == sum(stored.values())
-    for name in list(stored)[-3:]:
-        if stored[name]:
-            probe = person(int(name[1:]), 1, dimension=DIMENSION)
-            assert gallery.identify(probe, SPACE)[0].subject_id == name
-    # What was in flight is decided now; later rounds must find it as it is.
-    os._exit(0)
+    assert revisions == list(range(1, gallery.revision + 1)), "the feed has a gap"
+    assert gallery.verify_audit() == gallery.revision, "audit and feed differ"
+    check_index(gallery, stored)
 
 
-def settle(path: Path) -> dict[str, int | None]:
-    """What is stored, in a process of its own, as the start of the next round."""
+def check_index(gallery: Gallery, stored: dict[str, int]) -> None:
+    """The index holds the store's templates and no other, and finds each of the newest by its own capture."""
+    report = gallery.maintenance.check(SPACE, 1.0)
+    assert report.templates == sum(stored.values()), "templates without a subject"
+    assert (report.missing, report.stale) == ((), ()), "index and store differ"
+    for name in sorted(stored, key=lambda name: int(name[1:]))[-5:]:
+        for captures in range(1, stored[name] + 1):
+            (match,) = gallery.identify(person(int(name[1:]), captures, dimension=DIMENSION), SPACE)
+            assert match.subject_id == name and match.cosine_similarity > 0.9999, f"{name} is not found"
+
+
+def settle(site: Site) -> dict[str, int | None]:
+    """What is stored, told by a process of its own, as the start of the next round."""
     read, write = os.pipe()
 
     def work() -> None:
-        gallery = open_gallery(path)
+        gallery = site.open()
         stored = {record.subject_id: record.template_count for record in gallery.list_subjects(limit=10**6)}
-        os.write(write, json.dumps(stored).encode())
-        os._exit(0)
+        with os.fdopen(write, "w") as pipe:
+            json.dump(stored, pipe)
 
     child = in_child(work)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        stored: dict[str, int | None] = json.loads(pipe.read())
-    os.waitpid(child, 0)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit(1)
+    stored: dict[str, int | None] = json.loads(told)
     return stored
 
 
-def one_round(path: Path, acknowledged: dict[str, int | None], start: int, instants: random.Random) -> int:
+def one_round(site: Site, acknowledged: dict[str, int | None], start: int, instants: random.Random) -> int:
     """Kill at a random instant while changes are made, or in one of ten rounds while the gallery opens.
 
     Returns how many changes were acknowledged in it.
     """
     read, write = os.pipe()
-    child = in_child(lambda: change_until_killed(path, start, write))
+    child = in_child(lambda: change_until_killed(site, start, write))
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         if instants.random() < 0.9:
             pipe.readline()
         time.sleep(instants.uniform(0, 0.25))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        if os.WTERMSIG(os.waitpid(child, 0)[1]) != signal.SIGKILL:
+            sys.exit(1)  # it ended by itself, and has said why
         lines = [line for line in pipe.read().decode().splitlines() if line != "open"]
     for line in lines:
         verb, name, captures = line.split(" ")
         acknowledged[name] = int(captures) if verb == "+" else None
-    _, status = os.waitpid(in_child(lambda: check(path, acknowledged)), 0)
-    if status != 0:
+    if os.waitpid(in_child(lambda: check(site, acknowledged)), 0)[1] != 0:
         sys.exit(1)
     return len(lines)
 
 
-def main(folder: str, rounds: str, seed: str) -> None:
-    """See the module."""
-    path, instants = Path(folder) / "gallery.db", random.Random(int(seed))
-    os.waitpid(in_child(lambda: open_gallery(path, create=True) and os._exit(0)), 0)
+def run(site: Site, kills: int, seed: int) -> dict[str, int | str]:
+    """All rounds; exits 1 at the first loss."""
+    instants = random.Random(seed)
+    if os.waitpid(in_child(lambda: site.open(create=True)), 0)[1] != 0:
+        sys.exit(1)
     changes = 0
-    for number in range(int(rounds)):
-        acknowledged = settle(path)
-        changes += one_round(path, acknowledged, 1 + number * 10**4, instants)
-    sys.stdout.write(json.dumps({"kills": int(rounds), "acknowledged_changes": changes, "lost": 0}) + "\n")
+    for number in range(kills):
+        acknowledged = settle(site)
+        changes += one_round(site, acknowledged, 1 + number * 10**4, instants)
+    return {
+        "kills": kills,
+        "seed": seed,
+        "index": site.index.kind.value,
+        "acknowledged_changes": changes,
+        "lost": 0,
+        "half_there": 0,
+        "index_differs": 0,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="for the gallery; a temporary one unless named")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", help="SQLAlchemy URL; a SQLite file in the folder unless named")
+    parser.add_argument("--index", type=IndexKind, default=IndexKind.FAISS_RABITQ, help="kind of index")
+    parser.add_argument("--index-url", default="", help="of the index's server")
+    parser.add_argument("--out", type=Path, help="where the JSON goes besides")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="duetface-chaos-") as temporary:
+        folder = arguments.folder or Path(temporary)
+        database = arguments.database or str(folder / "gallery.db")
+        report = run(
+            Site(folder, database, IndexSettings(arguments.index, url=arguments.index_url)),
+            arguments.kills,
+            arguments.seed,
+        )
+    sys.stdout.write(json.dumps(report) + "\n")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -7,11 +7,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
-    """Whatever the instant: every acknowledged change is there, none is half there, index and audit agree.
+    """Whatever the instant: every acknowledged change is there, none is half there, index, feed and audit agree.
 
-    Ten kills here; `python -m tests.unit.gallery.crash_driver FOLDER 200 SEED` does more.
+    Ten kills here; `make chaos` does two hundred.
     """
-    command = [sys.executable, "-m", "tests.unit.gallery.crash_driver", str(tmp_path), "10", "1"]
+    command = [sys.executable, "-m", "tests.unit.gallery.crash_driver", str(tmp_path), "--kills", "10"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
