@@ -9,6 +9,7 @@ import typer
 from cli import output
 from cli.connection import existing_state
 from cli.options import Json, State
+from duetface.address import check_host
 from duetface.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Certificates: who may speak to the service, and as what.",
-    epilog="Examples: `duetface certs issue --role agent --name door-1`, `duetface certs revoke door-1`",
+    epilog="Examples: `duetface certs issue --role agent --name door-1`, `duetface certs revoke door-1`, "
+    "`duetface certs renew`",
 )
 
 Role = Annotated[
@@ -111,6 +113,36 @@ def revoke(
         output.result_json({"name": peer.name, "fingerprint": peer.fingerprint, "revoked": True})
         return
     output.result(f"{peer.label} is revoked; to issue a new one, choose another --name")
+
+
+@app.command(
+    epilog="Examples: `duetface certs renew`, `duetface certs renew --host faces.hq.example --ca /media/usb/ca`"
+)
+def renew(
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="A further name or address under which devices reach the service; repeatable."),
+    ] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Days until it expires.")] = 397,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="Folder with ca.crt and ca.key.", show_default="ca in the state folder"),
+    ] = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Renew the service's own certificate: the same name and hosts, a new key, no change for any client."""
+    from duetface import authority
+
+    folder = existing_state(state)
+    hosts = [check_host(name, "--host") for name in host or ()]
+    root = authority.Authority.load(ca if ca is not None else folder / "ca")
+    peer = root.renew_server(folder / "server", datetime.now(UTC), days, hosts)
+    if as_json:
+        output.result_json({**_peer(peer), "folder": folder / "server"})
+        return
+    output.result(f"{peer.label} in realm {peer.realm}, until {peer.not_after:%Y-%m-%d}")
+    output.result("Restart `duetface serve` to use it; clients need nothing")
 
 
 def _role(word: str) -> Any:

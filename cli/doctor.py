@@ -61,7 +61,8 @@ def _certificates(state: Path | None) -> str:
     first = min(holders, key=lambda peer: peer.not_after)
     left = first.not_after - datetime.now(UTC)
     if left < EXPIRES_SOON:
-        raise ConfigError(f"{first.label} expires in {left.days} days: issue a new one with `duetface certs issue`")
+        remedy = "`duetface certs renew`" if first is server else "issue a new one with `duetface certs issue`"
+        raise ConfigError(f"{first.label} expires in {left.days} days: {remedy}")
     return f"{len(issued)} client(s); the first to expire is {first.label}, on {first.not_after:%Y-%m-%d}"
 
 

@@ -14,7 +14,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from duetface.address import check_host
 from duetface.errors import ConfigError
-from duetface.identity import PeerIdentity, Role, load_signing_key, read_file, read_private, write_private
+from duetface.identity import (
+    RESTORE_IT,
+    PeerIdentity,
+    Role,
+    load_signing_key,
+    read_file,
+    read_private,
+    write_private,
+)
 from duetface.revocation import read_revoked
 
 AUTHORITY_DAYS = 3650
@@ -99,6 +107,20 @@ class Authority:
         names += [_host_name(host) for host in hosts]
         return self._issue(name, names, ExtendedKeyUsageOID.SERVER_AUTH, folder, "server", now, days)
 
+    def renew_server(self, folder: Path, now: datetime, days: int, further_hosts: Sequence[str] = ()) -> PeerIdentity:
+        """Replace the service's key and certificate by new ones of the same name and hosts, and some more.
+
+        Clients notice nothing: they trust the root.  What a crash leaves half done, a second call mends.
+        Raises ConfigError if server.crt is damaged, or clients there trust another root than this.
+        """
+        path = folder / "server.crt"
+        peer = PeerIdentity.of_file(path, RESTORE_IT)
+        if read_file(folder / "ca.crt") != self.certificate.public_bytes(serialization.Encoding.PEM):
+            raise ConfigError(f"{self.folder} is not the authority that {folder}/ca.crt names: use that realm's own")
+        names = _alternative_names(path)
+        names += [name for name in map(_host_name, further_hosts) if name not in names]
+        return self._write(peer.name, names, ExtendedKeyUsageOID.SERVER_AUTH, folder, "server", now, days)
+
     def _issue(
         self,
         name: str,
@@ -111,6 +133,18 @@ class Authority:
     ) -> PeerIdentity:
         if (folder / f"{stem}.key").exists():
             raise ConfigError(f"{folder} holds a key already: choose another name or folder")
+        return self._write(name, names, usage, folder, stem, now, days)
+
+    def _write(
+        self,
+        name: str,
+        names: Sequence[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        folder: Path,
+        stem: str,
+        now: datetime,
+        days: int,
+    ) -> PeerIdentity:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
@@ -140,6 +174,11 @@ def issued_certificates(clients_folder: Path, revoked_file: Path) -> list[Issued
 def _check_name(what: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(f"{what} {name!r}: expected 1 to 63 of a-z, 0-9, '-' and '.', as in a host name")
+
+
+def _alternative_names(path: Path) -> list[x509.GeneralName]:
+    certificate = x509.load_pem_x509_certificate(read_file(path))
+    return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def _host_name(host: str) -> x509.GeneralName:

@@ -102,7 +102,7 @@ def _realm(config: ServiceConfig, now: datetime) -> str:
     path = config.state / "server" / "server.crt"
     peer = PeerIdentity.of_file(path, RESTORE_IT)
     if peer.not_after <= now:
-        raise ConfigError(f"{path} expired on {peer.not_after:%Y-%m-%d}: issue a new one")
+        raise ConfigError(f"{path} expired on {peer.not_after:%Y-%m-%d}: `duetface certs renew` makes a new one")
     return peer.realm
 
 
