@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from duetface.errors import ConfigError
 from duetface.spec import PlaneSpec, SplitSpec
+from duetface.splitting import CHANNELS
 from networks.client import ClientNetwork
 from networks.server import ServerNetwork
+from networks.steps import high_pass_steps, published_steps
 from networks.teacher import load_teacher
 
 # TFace train.yaml SUB_CHS: row-major in the 8 x 8 block, not zigzag; the same for Y, Cb and Cr.
 PAPER_CLIENT_CHANNELS = (0, 1, 2, 3, 4, 5, 8, 9, 16, 24)
-PAPER_SERVER_CHANNELS = tuple(c for c in range(64) if c not in PAPER_CLIENT_CHANNELS)
-
-# Luma channels whose RMS over 302 training crops is 10 or more (docs/adr/0001): a wider step keeps
-# their peaks (309 measured, 381 representable) from saturating; the others have room at 254.
-STRONG_LUMA_CHANNELS = frozenset({6, 10, 11, 12, 17, 18, 19, 25, 26, 32, 40})
-STRONG_STEP = 3.0
-STEP = 2.0
+PAPER_SERVER_CHANNELS = tuple(c for c in range(CHANNELS) if c not in PAPER_CLIENT_CHANNELS)
 
 MASK_BITS = 4
+MASK_GRIDS = (28, 14, 7)
+# Lower triangles u + v < 3 and u + v < 2 of the block: what a split with fewer channels at the client keeps there.
+SIX_CHANNELS = (0, 1, 2, 8, 9, 16)
+THREE_CHANNELS = (0, 1, 8)
 
 
-def coefficient_steps() -> tuple[float, ...]:
-    """One quantiser step a server channel: Y's 54, then Cb's and Cr's."""
-    luma = [STRONG_STEP if c in STRONG_LUMA_CHANNELS else STEP for c in PAPER_SERVER_CHANNELS]
-    return tuple(luma + [STEP] * (2 * len(PAPER_SERVER_CHANNELS)))
-
-
-def fixed_split(name: str, upsampling: int, masks: tuple[int, ...] = (28, 14, 7)) -> SplitSpec:
-    """A high-pass split with the paper's ten channels at the client. Float planes of one message a face."""
+def fixed_split(
+    name: str, upsampling: int, client_channels: tuple[int, ...] = PAPER_CLIENT_CHANNELS, masks: bool = True
+) -> SplitSpec:
+    """A high-pass split: the given channels stay, of all colour planes; int8 coefficients and masks are sent."""
+    goes = tuple(c for c in range(CHANNELS) if c not in client_channels)
     blocks = 112 * upsampling // 8
-    shape = (3 * len(PAPER_SERVER_CHANNELS), blocks, blocks)
-    level = 1 / (2**MASK_BITS - 1)
+    plane = PlaneSpec("coefficients", (3 * len(goes), blocks, blocks), 8, True, "deflate", high_pass_steps(goes))
+    if upsampling > 2:  # values far below one level of the others': steps of their own, and nothing to deflate
+        plane = replace(plane, codec="stored", scale=published_steps(goes, 112, upsampling))
     return SplitSpec(
         name=name,
         version=1,
@@ -44,13 +43,19 @@ def fixed_split(name: str, upsampling: int, masks: tuple[int, ...] = (28, 14, 7)
         colour="ycbcr-full-range",
         upsampling=upsampling,
         block=8,
-        client_channels=PAPER_CLIENT_CHANNELS,
-        server_channels=PAPER_SERVER_CHANNELS,
-        planes=(
-            PlaneSpec("coefficients", shape, 8, True, "deflate", coefficient_steps()),
-            *(PlaneSpec(f"mask_{k}", (1, k, k), MASK_BITS, False, "stored", (level,)) for k in masks),
-        ),
+        client_channels=client_channels,
+        server_channels=goes,
+        planes=(plane, *(_mask_plane(k) for k in MASK_GRIDS if masks)),
     )
+
+
+def _mask_plane(cells: int) -> PlaneSpec:
+    return PlaneSpec(f"mask_{cells}", (1, cells, cells), MASK_BITS, False, "stored", (1 / (2**MASK_BITS - 1),))
+
+
+def without_masks(spec: SplitSpec) -> SplitSpec:
+    """The same split with nothing but its first plane: what a device without a client network can send."""
+    return replace(spec, planes=spec.planes[:1])
 
 
 def twin_split() -> SplitSpec:
@@ -62,15 +67,23 @@ def twin_split() -> SplitSpec:
 SPLITS = {
     "twin": twin_split(),
     "r1": fixed_split("r1", 1),
-    "r2": fixed_split("r2", 2, masks=()),
+    "r2": fixed_split("r2", 2),
+    "paper": fixed_split("paper", 8),
+}
+# For the table of docs/accuracy.md: never shipped.
+ABLATIONS = {
+    "r1-6": fixed_split("r1-6", 1, SIX_CHANNELS),
+    "r1-3": fixed_split("r1-3", 1, THREE_CHANNELS),
+    "r1-unmasked": fixed_split("r1-unmasked", 1, masks=False),
 }
 
 
 def split_named(name: str) -> SplitSpec:
     """The split of that name; ConfigError lists the known ones."""
-    if name not in SPLITS:
-        raise ConfigError(f"unknown split {name!r}: expected one of {sorted(SPLITS)}")
-    return SPLITS[name]
+    known = SPLITS | ABLATIONS
+    if name not in known:
+        raise ConfigError(f"unknown split {name!r}: expected one of {sorted(known)}")
+    return known[name]
 
 
 def build(spec: SplitSpec, teacher: Path | None) -> tuple[nn.Module | None, ServerNetwork]:

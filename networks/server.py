@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from duetface.spec import SplitSpec
 from networks.interaction import Interaction
 from networks.mobile_face_net import MobileFaceNet, unit_length
-from networks.transform import InverseBlockDct
+from networks.transform import inverse_transform
 
 
 class ServerNetwork(nn.Module):
@@ -23,7 +23,7 @@ class ServerNetwork(nn.Module):
         """Random weights; networks.registry warm-starts the trunk from the teacher."""
         super().__init__()
         self.picture_plane = spec.planes[0].name
-        self.inverse = nn.Identity() if spec.colour == "rgb" else InverseBlockDct(spec)
+        self.inverse = inverse_transform(spec)
         self.trunk = MobileFaceNet()
         self.interactions = nn.ModuleDict({name: Interaction() for name in spec.mask_grids})
 

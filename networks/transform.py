@@ -6,6 +6,8 @@ Buffers are not persistent: a checkpoint holds what was trained and nothing else
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from duetface.splitting import CHANNELS, COMPONENTS, rows_of
 
 # The high-pass is faint: times 4 it fills the teacher's range (docs/method.md 8.6).
 HIGH_PASS_GAIN = 4.0
+# Frequencies of a block that tell its slope: 7 alone would do in float; with 6, eight bits lose half as much.
+SLOPES = (6, 7)
 
 
 def _constant(module: nn.Module, name: str, array: NDArray[np.floating] | NDArray[np.integer]) -> None:
@@ -85,6 +89,81 @@ class InverseBlockDct(nn.Module):
         if self.upsampled:
             planes = self.shrink @ planes @ self.shrink.T
         return nn.functional.conv2d(planes, self.colour)
+
+
+class IntegratingInverse(nn.Module):
+    """Server channels of the published split (upsampling 8) -> the picture less the mean of each colour plane.
+
+    A block there spans less than a pixel, so channels (0, v) and (u, 0) of the highest frequencies are the
+    picture's slopes, and a Poisson equation gives the picture back (docs/method.md 4.1). It is separable: with
+    M_0 V orthonormal and V^T (sum of M_u^T M_u) V diagonal, it is solved by products of 112 x 112 matrices, where
+    the paper's stem takes thirty times the work. The other channels say the same again and are not read.
+    """
+
+    level: Tensor
+    slopes: Tensor
+    basis: Tensor
+    inverse: Tensor
+    colour: Tensor
+    across: Tensor
+    down: Tensor
+
+    def __init__(self, spec: SplitSpec) -> None:
+        """spec: a split whose server holds the channels of SLOPES along both axes. Raises ValueError otherwise."""
+        super().__init__()
+        wanted = {*SLOPES, *(frequency.BLOCK * u for u in SLOPES)}
+        if not wanted <= set(spec.server_channels):
+            raise ValueError(f"split {spec.name}: the server lacks some of the channels {sorted(wanted)}")
+        maps = frequency.frequency_maps(spec.crop, spec.upsampling)  # (8, K, 112); K = 112 blocks at upsampling 8
+        basis, weight = poisson_basis(maps[0], maps[list(SLOPES)])
+        _constant(self, "level", maps[0] @ basis)  # (K, 112)
+        _constant(self, "slopes", maps[list(SLOPES)] @ basis)  # (S, K, 112)
+        _constant(self, "basis", basis)
+        _constant(self, "inverse", weight)
+        _constant(self, "across", _places(spec, SLOPES))
+        _constant(self, "down", _places(spec, [frequency.BLOCK * u for u in SLOPES]))
+        back = np.linalg.inv(frequency.RGB_TO_YCBCR) / 127.5
+        _constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
+
+    def forward(self, coefficients: Tensor) -> Tensor:
+        """(B, 3 * S, K, K) -> (B, 3, 112, 112)."""
+        shape = (-1, COMPONENTS, len(SLOPES), *coefficients.shape[-2:])
+        across = coefficients[:, self.across].reshape(shape)  # (B, 3, S, K, K) = M_0 X M_v^T
+        down = coefficients[:, self.down].reshape(shape)  # M_u X M_0^T
+        across = self.level.T @ (across @ self.slopes).sum(dim=2)
+        down = (self.slopes.transpose(1, 2) @ down).sum(dim=2) @ self.level
+        planes = self.basis @ ((across + down) * self.inverse) @ self.basis.T
+        return nn.functional.conv2d(planes, self.colour)
+
+
+def poisson_basis(
+    level: NDArray[np.floating], slopes: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """V and 1 / (a_i + a_j) with V^T L^T L V = 1 and V^T (sum of S^T S) V = diag(a).
+
+    level: (K, N), of full rank.  slopes: (S, K, N), which all map a constant to zero.
+    The entry of the constant, whose a is 0, is 0: nothing is known of it.
+    """
+    lower = np.linalg.inv(np.linalg.cholesky(level.T @ level))
+    slope = np.einsum("skn,skm->nm", slopes, slopes)
+    values, vectors = np.linalg.eigh(lower @ slope @ lower.T)
+    sums = values[:, None] + values[None, :]
+    sums[0, 0] = np.inf
+    return lower.T @ vectors, 1 / sums
+
+
+def _places(spec: SplitSpec, channels: Sequence[int]) -> NDArray[np.int64]:
+    """Where the given channels of Y, Cb and Cr stand among the server's, component by component."""
+    each = np.array([spec.server_channels.index(channel) for channel in channels])
+    places: NDArray[np.int64] = len(spec.server_channels) * np.arange(COMPONENTS)[:, None] + each
+    return places.reshape(-1)
+
+
+def inverse_transform(spec: SplitSpec) -> nn.Module:
+    """The fixed layer that shows the trunk a picture of what was sent. (B, C, K, K) -> (B, 3, 112, 112)."""
+    if spec.colour == "rgb":
+        return nn.Identity()
+    return IntegratingInverse(spec) if spec.upsampling == max(frequency.UPSAMPLINGS) else InverseBlockDct(spec)
 
 
 class Quantiser(nn.Module):

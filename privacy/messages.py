@@ -23,9 +23,8 @@ from duetface.types import AlignedFace, ProtectedFace
 from edge_agent.client_network import Encoder
 from edge_agent.landmarks import FaceMesh
 from edge_agent.pipeline import to_probe
-from networks.registry import SPLITS
+from networks.registry import SPLITS, without_masks
 from privacy.people import Capture, Crops, capture_crop
-from privacy.published_split import published_split
 
 PART = 1000  # messages a file: an interrupted run loses less than a minute
 
@@ -75,7 +74,7 @@ def device_for(name: str, models_root: Path) -> Device:
     folder = models_root / "splits" / name
     if (folder / "split.json").exists():
         return Encoder.load(folder) if load_split(folder).client_network_sha256 else PlainDevice(load_split(folder))
-    plain = {"paper": published_split(), **{known: spec for known, spec in SPLITS.items() if len(spec.planes) == 1}}
+    plain = {known: without_masks(spec) for known, spec in SPLITS.items() if spec.family == "fixed"}
     if name in plain:
         return PlainDevice(plain[name])
     shipped = sorted(path.parent.name for path in models_root.glob("splits/*/split.json"))

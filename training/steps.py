@@ -17,19 +17,34 @@ from duetface.spec import PlaneSpec, SplitSpec
 from duetface.splitting import split
 from training.datasets import Faces
 
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 STRONG_RMS = 10.0  # luma channels above this get the wider step
 
 
 def measure_steps(spec: SplitSpec, faces: Faces, count: int = 300) -> list[dict[str, float]]:
-    """One row for each trial of (luma, strong luma, chroma) steps around the shipped one."""
+    """One row for each multiple of the shipped steps; at upsampling 1 and 2 also for plain numbers around them.
+
+    The plain trials are (luma, strong luma, chroma): channels of luma above STRONG_RMS get the wider step.
+    """
     goes = server_channels(spec, faces, count)
-    strong = np.sqrt(np.square(goes).mean(axis=(0, 2, 3)))[: len(spec.server_channels)] >= STRONG_RMS
     plane = spec.plane("coefficients")
-    rows = []
+    rows = [{"factor": factor, **_cost(goes, with_steps(spec, factor).plane("coefficients"))} for factor in FACTORS]
+    if spec.upsampling > 2:
+        return rows
+    strong = np.sqrt(np.square(goes).mean(axis=(0, 2, 3)))[: len(spec.server_channels)] >= STRONG_RMS
     for luma, wide, chroma in ((1.5, 3, 1.5), (2, 3, 2), (2, 3, 3), (3, 3, 6), (4, 4, 8), (8, 8, 16)):
         scale = (*np.where(strong, wide, luma).tolist(), *([float(chroma)] * (plane.shape[0] - len(strong))))
         rows.append({"luma": luma, "strong_luma": wide, "chroma": chroma, **_cost(goes, replace(plane, scale=scale))})
     return rows
+
+
+def with_steps(spec: SplitSpec, factor: float) -> SplitSpec:
+    """The same split, its coefficients rounded to steps that many times as wide."""
+    wider = [
+        replace(plane, scale=tuple(factor * step for step in plane.scale)) if plane.name == "coefficients" else plane
+        for plane in spec.planes
+    ]
+    return replace(spec, planes=tuple(wider))
 
 
 def server_channels(spec: SplitSpec, faces: Faces, count: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from networks import registry
 from networks.transform import HIGH_PASS_GAIN, BlockDct, InverseBlockDct, Quantiser
 
 
-@pytest.mark.parametrize("name", ["r1", "r2"])
+@pytest.mark.parametrize("name", ["r1", "r2", "paper"])
 def test_torch_and_numpy_transform_alike(name: str, pictures: tuple[Tensor, Tensor]) -> None:
     """One definition, two array libraries."""
     spec = registry.split_named(name)

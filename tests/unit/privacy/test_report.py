@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from networks.registry import SPLITS
 from privacy import cli
 from privacy.cost import multiply_accumulates
 from privacy.gallery_page import tiled
@@ -122,7 +121,7 @@ def test_the_linear_attack_reports_both_kinds_of_knowledge(
     captures: list[Capture], portrait_crops: NDArray[np.uint8]
 ) -> None:
     """Mean colour known and guessed, with the flat picture as the floor."""
-    device = PlainDevice(SPLITS["r2"])
+    device = PlainDevice(published_split(2))
     observed = observe([message_of(capture, device) for capture in captures[:2]], device.spec)
     metrics = linear_attack(observed, portrait_crops[:2], ["a", "b"], seed=1).metrics
     known, guessed, flat = (
