@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from duetface.errors import GalleryError
+from duetface.errors import GalleryError, OverloadedError
 from gallery.records import Actor, AuditRecord, Change, ChangeKind
 from gallery.schema import audit, changes, realms
 
@@ -48,11 +48,18 @@ class Ledger:
     """Writes changes and audit rows within one transaction of one realm."""
 
     def __init__(self, connection: Connection, realm_id: int, now: datetime) -> None:
-        """Locks the realm until the transaction ends.  now: the time of every row written by it."""
+        """Locks the realm until the transaction ends.  now: the time of every row written by it.
+
+        Raises OverloadedError if the realm was moved away: nothing may be written here any more.
+        """
         self._connection = connection
         self._realm_id = realm_id
         self.now_us = to_us(now)
         head = connection.execute(select(realms).where(realms.c.realm_id == realm_id).with_for_update()).one()
+        if head.moved_to is not None:
+            raise OverloadedError(
+                f"this realm was moved to {head.moved_to}: try again, its service goes on there", retry_after_s=1.0
+            )
         self.revision: int = head.revision
         self._audit_id: int = head.audit_id
         self._audit_digest: bytes = head.audit_digest

@@ -59,7 +59,7 @@ def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, d
     """
     vault = Vault(name, keys, dimension)
     with store.writing() as connection:
-        realm_id = connection.execute(select(realms.c.realm_id).where(realms.c.name == name)).scalar()
+        realm_id = find_realm(store, connection, name)
         if realm_id is None:
             if not create:
                 raise GalleryError(f"{store.name} has no realm of this name: check the configuration's realm")
@@ -72,6 +72,24 @@ def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, d
             _check_secrets(store, connection, realm_id, kind, checks, in_use)
             _record_new(connection, realm_id, kind, checks, to_us(clock()))
     return Realm(realm_id, name, store, vault, clock)
+
+
+def find_realm(store: SqlStore, connection: Connection, name: str) -> int | None:
+    """The number of a realm that is at home in this database, or None.
+
+    Raises GalleryError for one that has moved away, or has not arrived as a whole.
+    """
+    row = connection.execute(select(realms).where(realms.c.name == name)).first()
+    if row is None:
+        return None
+    if row.moved_to is not None:
+        raise GalleryError(f"{store.name}: this realm was moved to {row.moved_to}: set storage.database_url to that")
+    if row.arriving_from is not None:
+        raise GalleryError(
+            f"{store.name}: this realm has not arrived as a whole from {row.arriving_from}: "
+            "run `duetface gallery move` there until it says that it is done"
+        )
+    return int(row.realm_id)
 
 
 def _insert_realm(connection: Connection, name: str, now_us: int) -> int:

@@ -42,6 +42,9 @@ realms = Table(
     Column("revision", BigInteger, nullable=False),
     Column("audit_id", BigInteger, nullable=False),
     Column("audit_digest", LargeBinary(32), nullable=False),
+    # Of a realm that `duetface gallery move` took away, or has not brought here whole yet: nobody may serve it.
+    Column("moved_to", Text),
+    Column("arriving_from", Text),
 )
 
 secrets = Table(

@@ -52,7 +52,8 @@ class SqlStore:
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
         with self.explained(), self.engine.connect() as connection:
-            if self.path is None:
+            # Asked of the connection and not of this store, which may go on elsewhere at any moment.
+            if connection.dialect.name != "sqlite":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
@@ -116,6 +117,16 @@ class SqlStore:
             # Of the cause, a traceback shows the statement but no values: hide_parameters.
             raise GalleryError(f"{self.name}: {_remedy(error)}") from error
 
+    def continue_as(self, other: "SqlStore") -> None:
+        """Go on with another database that holds the same; transactions that have begun end where they began.
+
+        other: not to be used by itself any more.
+        """
+        with self._write_lock:
+            old = self.engine
+            self.engine, self.path, self.name = other.engine, other.path, other.name
+        old.dispose()
+
     def close(self) -> None:
         """Close every connection; the store must not be used afterwards."""
         self.engine.dispose()
@@ -124,6 +135,9 @@ class SqlStore:
 def _parse(url: str) -> Any:
     try:
         parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        if parsed.drivername == "postgresql":
+            # The driver that we ship; which one SQLAlchemy takes by itself depends on its release.
+            parsed = parsed.set(drivername="postgresql+psycopg")
         parsed.get_dialect().import_dbapi()
     except ImportError as error:
         raise ConfigError(f"the database URL's driver is not installed: add the package {error.name}") from error

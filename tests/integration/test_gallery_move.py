@@ -1,0 +1,335 @@
+"""Moving a realm from SQLite to a real PostgreSQL while it is used."""
+
+import itertools
+import secrets
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from duetface.errors import ConfigError, GalleryError, NotFoundError, OverloadedError
+from gallery import rekeying
+from gallery.brute_force import BruteForceIndex
+from gallery.gallery import Gallery
+from gallery.indexes import IndexKind, IndexSettings, index_factory
+from gallery.keys import HeldKeys
+from gallery.moving import MoveReport, move
+from gallery.records import Counted, DecisionRecord
+from gallery.schema import metadata
+from gallery.store import SqlStore
+from gallery.transfer import GROWING, OF_SUBJECT, WHOLE
+from gallery.view import changing
+from tests.conformance.conftest import postgresql_url
+from tests.servers import postgres_server
+from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
+
+ANCHORS = range(1, 9)
+
+
+@pytest.fixture
+def place():
+    """An empty database of the tests' PostgreSQL."""
+    name = f"move_{secrets.token_hex(8)}"
+    yield postgresql_url(name)
+    postgres_server().run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A realm with a bit of everything."""
+    made = World(tmp_path)
+    for number in ANCHORS:
+        made.enrol(f"anchor-{number}", number, captures=2)
+    made.enrol("erased", 20, captures=2)
+    made.gallery.delete_subject("erased", OPERATOR)
+    made.enrol("withdrawn", 21)
+    made.gallery.withdraw_consents("withdrawn", OPERATOR)
+    made.enrol("held", 22)
+    made.gallery.set_hold("held", held=True, actor=OPERATOR)
+    made.enrol("visitor", 23, partition="scratch")
+    decide(made.gallery, "anchor-1", Counted.FAILURE)
+    yield made
+    made.gallery.close()
+
+
+def decide(gallery: Gallery, subject_id: str, counted: Counted = Counted.SUCCESS) -> None:
+    """Audit one verification, as the service does for each."""
+    outcome = "accept" if counted is Counted.SUCCESS else "reject"
+    gallery.record_decision(
+        DecisionRecord(OPERATOR, "door-1", "verify", outcome, "match", subject_id, SPACE, counted=counted)
+    )
+
+
+def moved_to(place: str, world: World, progress=None) -> MoveReport:
+    """As the command does it."""
+    return move(world.url, place, "hq", progress)
+
+
+def everything(url: str) -> dict[str, set[tuple]]:
+    """All rows that a move takes along, by table, without the realm's number.
+
+    Nor when an erasure was completed: the old place still does that for its own files after the move.
+    """
+    store = SqlStore(url)
+    with store.reading() as connection:
+        found = {
+            table.name: {
+                tuple(value for column, value in row._mapping.items() if column not in ("realm_id", "completed_at_us"))
+                for row in connection.execute(table.select())
+            }
+            for table in (*OF_SUBJECT, *GROWING, *WHOLE)
+        }
+    store.close()
+    return found
+
+
+class Users:
+    """Threads that use a gallery until it is moved away, and what was acknowledged to them."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        """They begin at once."""
+        self.enrolled: list[tuple[str, int]] = []
+        self.erased: list[str] = []
+        self.wrong: list[object] = []
+        self.searches = 0
+        self._gallery = gallery
+        self._stop = threading.Event()
+        works = (lambda: self._enrol(1000), lambda: self._enrol(2000), self._erase, self._search)
+        self._threads = [threading.Thread(target=self._noting, args=(work,)) for work in works]
+        for thread in self._threads:
+            thread.start()
+
+    def _noting(self, work) -> None:
+        try:
+            work()
+        except OverloadedError as error:
+            if "was moved to postgresql" not in str(error):
+                self.wrong.append(error)
+        except Exception as error:  # noqa: BLE001  (a thread's error would be lost)
+            self.wrong.append(error)
+
+    def _enrol(self, start: int) -> None:
+        for number in itertools.count(start):
+            name = f"s{number}"
+            self._gallery.create_subject(name, "", consent(self._gallery._realm.clock), OPERATOR)
+            self._gallery.add_template(name, SPACE, person(number), 0.5, "d", OPERATOR)
+            self.enrolled.append((name, number))
+
+    def _erase(self) -> None:
+        """Enrol and erase under one id, again and again, and rekey in between."""
+        for number in itertools.count(5000):
+            name = f"gone-{number % 3}"
+            self._gallery.create_subject(name, "", consent(self._gallery._realm.clock), OPERATOR)
+            self._gallery.add_template(name, SPACE, person(number), 0.5, "d", OPERATOR)
+            with changing(self._gallery._realm, self._gallery._view) as writing:
+                subject = self._gallery.subject(name)
+                place = rekeying.SubjectPlace("", subject_number(writing, name), subject.subject_id)
+                rekeying.rekey_subject(writing, place, OPERATOR)
+            self._gallery.delete_subject(name, OPERATOR)
+            self.erased.append(name)
+            decide(self._gallery, f"anchor-{number % 8 + 1}", Counted.FAILURE)
+
+    def _search(self) -> None:
+        """Searches never stop, not even for the switch."""
+        while not self._stop.is_set():
+            number = ANCHORS[self.searches % len(ANCHORS)]
+            found = self._gallery.identify(person(number), SPACE)[0].subject_id
+            similarity = self._gallery.verify_similarity(f"anchor-{number}", person(number), SPACE)
+            if found != f"anchor-{number}" or similarity is None or similarity < 0.999:
+                self.wrong.append((number, found, similarity))
+            self.searches += 1
+
+    def finish(self) -> None:
+        """Wait for the writers, which the move ends, and stop searching."""
+        for thread in self._threads[:-1]:
+            thread.join(60)
+        self._stop.set()
+        self._threads[-1].join(60)
+
+
+def subject_number(writing, name: str) -> int:
+    """The number of a subject, inside a transaction."""
+    query = text("SELECT subject_key FROM subjects WHERE subject_id = :name")
+    return int(writing.connection.execute(query, {"name": name}).scalar_one())
+
+
+def test_a_realm_moves_while_it_is_used_and_loses_nothing(world, place):
+    """Enrolments, erasures, new keys, decisions and searches go on throughout; all that was acknowledged is there."""
+    users = Users(world.gallery)
+    slowly = threading.Event()
+    report = moved_to(place, world, lambda _what, _count: slowly.wait(0.3))
+    searches = users.searches
+    users.finish()
+    assert users.wrong == []
+    assert users.searches > searches > 10 and len(users.enrolled) > 10 and len(users.erased) > 3
+    assert everything(world.url) == everything(place)
+    assert 0 < report.pause_s < 5
+    options = replace(OPTIONS, index_factory=index_factory(IndexSettings(IndexKind.PGVECTOR, url=place)))
+    with Gallery.open(place, "hq", KEYS, world.clock, options) as moved:
+        stored = {record.subject_id for record in moved.list_subjects(limit=10**6)}
+        assert {name for name, _ in users.enrolled} <= stored
+        assert [change.revision for change in moved.changes(limit=10**6)] == list(range(1, report.revision + 1))
+        assert moved.verify_audit() == report.audit_rows
+        assert moved.lock_out_state("", "door-1") == world.gallery.lock_out_state("", "door-1")
+        for name, number in users.enrolled[-5:]:
+            assert moved.identify(person(number), SPACE)[0].subject_id == name
+        answers_as_the_oracle(moved)
+        added = moved.create_subject("after", "", consent(world.clock), OPERATOR)
+        assert added == report.revision + 1
+
+
+def answers_as_the_oracle(moved: Gallery) -> None:
+    """The pgvector index of a gallery against brute force over what its store holds."""
+    (space,) = [space for key, space in moved._view._spaces.items() if key.partition == ""]
+    oracle = BruteForceIndex(OPTIONS.dimension)
+    ids, vectors = zip(*opened_templates(moved), strict=True)
+    oracle.add(ids, np.stack(vectors))
+    probes = np.stack([person(number, capture=7) for number in (1, 5, 21, 99, 1001)])
+    rotated = moved._realm.vault.rotate(probes)
+    for found, expected in zip(space.index.search(rotated, 20), oracle.search(rotated, 20), strict=True):
+        assert [match.template_id for match in found] == [match.template_id for match in expected]
+        assert [match.cosine_similarity for match in found] == pytest.approx(
+            [match.cosine_similarity for match in expected], abs=1e-6
+        )
+
+
+def opened_templates(gallery: Gallery) -> list[tuple[int, np.ndarray]]:
+    """Every template of the main partition, by number."""
+    from gallery.templates import read_templates
+
+    with gallery._realm.store.reading() as connection:
+        stored = [one for one in read_templates(connection, gallery._realm.realm_id) if one.place.partition == ""]
+    return [(one.place.template_id, one.open(gallery._realm.vault)) for one in stored]
+
+
+@pytest.mark.parametrize("stage", ["subjects copied", "changes followed", "rows compared", "source marked as moved"])
+def test_a_move_that_was_stopped_goes_on_where_it_was(world, place, stage):
+    """Ctrl-C or a crash at any point: never two places that take changes, and nothing is lost or done twice."""
+
+    def stop(what: str, _count: int) -> None:
+        if what == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        moved_to(place, world, stop)
+    with pytest.raises(
+        GalleryError, match=r"has not arrived as a whole from .*gallery\.db: run `duetface gallery move"
+    ):
+        Gallery.open(place, "hq", KEYS, world.clock, OPTIONS)
+    if stage != "source marked as moved":
+        world.gallery.delete_subject("anchor-3", OPERATOR)
+        world.enrol("anchor-3", 30)
+        world.gallery.drop_partition("scratch", OPERATOR)
+        world.enrol("late", 31)
+    else:
+        with pytest.raises(OverloadedError, match="was moved to postgresql"):
+            world.enrol("late", 31)
+    moved_to(place, world)
+    assert everything(world.url) == everything(place)
+    with Gallery.open(place, "hq", KEYS, world.clock, OPTIONS) as moved:
+        assert moved.verify_audit() == moved.last_audit_id
+        assert moved.identify(person(2), SPACE)[0].subject_id == "anchor-2"
+
+
+def test_the_old_place_stays_readable_and_takes_nothing_any_more(world, place):
+    """A service that still runs there answers searches; one that starts there says where to go."""
+    moved_to(place, world)
+    assert world.gallery.identify(person(1), SPACE)[0].subject_id == "anchor-1"
+    for change in (
+        lambda: world.gallery.create_subject("late", "", consent(world.clock), OPERATOR),
+        lambda: world.gallery.delete_subject("anchor-1", OPERATOR),
+        lambda: decide(world.gallery, "anchor-1"),
+    ):
+        with pytest.raises(OverloadedError, match=r"was moved to postgresql\+psycopg://.*: try again") as refusal:
+            change()
+        assert refusal.value.retry_after_s > 0
+    with pytest.raises(GalleryError, match=r"gallery\.db: this realm was moved to postgresql.*storage\.database_url"):
+        Gallery.open(world.url, "hq", KEYS, world.clock, OPTIONS)
+    with pytest.raises(GalleryError, match=r"was moved to postgresql.* already"):
+        moved_to(place, world)
+
+
+def test_a_realm_moves_beside_others(world, place):
+    """Its number is another there; rows of the other realm are neither read nor touched."""
+    keys = HeldKeys({1: b"R" * 32}, {1: b"S" * 32})
+    with Gallery.create(place, "lab", keys, world.clock, OPTIONS) as lab:
+        lab.create_subject("anchor-1", "", consent(world.clock), OPERATOR)
+        moved_to(place, world)
+        with Gallery.open(place, "hq", KEYS, world.clock, OPTIONS) as moved:
+            assert moved._realm.realm_id != lab._realm.realm_id
+            assert moved.identify(person(1), SPACE)[0].subject_id == "anchor-1"
+            assert moved.verify_audit() == world.gallery.verify_audit()
+        assert (lab.revision, lab.size) == (1, 1)
+
+
+def test_a_difference_is_found_and_nothing_is_switched(world, place):
+    """The comparison reads both sides: a row that was changed on the way keeps the old place in charge."""
+
+    def stop(what: str, _count: int) -> None:
+        if what == "rows compared":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        moved_to(place, world, stop)
+    store = SqlStore(place)
+    with store.writing() as connection:
+        connection.execute(text("UPDATE templates SET quality = 0.25 WHERE template_id = 2"))
+    with pytest.raises(GalleryError, match="the table templates differs between the two databases"):
+        moved_to(place, world)
+    store.close()
+    world.enrol("late", 31)
+    assert world.gallery.identify(person(31), SPACE)[0].subject_id == "late"
+
+
+def test_a_place_that_is_taken_is_refused(world, place, tmp_path):
+    """Neither somebody else's tables nor another realm's life may be overwritten."""
+    store = SqlStore(place)
+    with store.writing() as connection:
+        connection.execute(text("CREATE TABLE invoices (id integer)"))
+    with pytest.raises(GalleryError, match="no gallery of DuetFace: it has other tables"):
+        moved_to(place, world)
+    with store.writing() as connection:
+        connection.execute(text("DROP TABLE invoices"))
+    store.close()
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    other.clock.move(days=1)
+    with pytest.raises(KeyboardInterrupt):
+        moved_to(place, other, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(GalleryError, match=r"half moved from .*other/gallery\.db: name an empty database"):
+        moved_to(place, world)
+    moved_to(place, other)
+    with pytest.raises(GalleryError, match="with a life of its own: name an empty database"):
+        moved_to(place, world)
+    other.gallery.close()
+
+
+def test_a_move_that_cannot_be_meant_is_refused(world, place):
+    """One line each, before anything is written."""
+    with pytest.raises(ConfigError, match="is where the realm is already"):
+        move(world.url, world.url, "hq")
+    with pytest.raises(ConfigError, match="is no SQLite file"):
+        move(place, world.url, "hq")
+    with pytest.raises(GalleryError, match="no realm of this name"):
+        move(world.url, place, "lab")
+    with pytest.raises(GalleryError, match="server cannot be reached"):
+        move(world.url, "postgresql://127.0.0.1:1/nowhere", "hq")
+
+
+def test_every_table_of_the_schema_is_moved_or_stays_on_purpose():
+    """A table that a later release adds must not be forgotten."""
+    moved = {table.name for table in (*OF_SUBJECT, *GROWING, *WHOLE)}
+    assert set(metadata.tables) - moved == {"realms", "followers"}
+    assert all("realm_id" in table.c for table in metadata.tables.values())
+
+
+def test_an_erasure_in_the_new_place_is_one(world, place):
+    """Receipts of before the move hold, and new ones are given."""
+    revision = world.gallery.delete_subject("anchor-2", OPERATOR)
+    moved_to(place, world)
+    with Gallery.open(place, "hq", KEYS, world.clock, OPTIONS) as moved:
+        assert moved.maintenance.erasure_receipt(revision).templates == 2
+        with pytest.raises(NotFoundError):
+            moved.subject("anchor-2")
