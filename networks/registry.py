@@ -86,6 +86,14 @@ def split_named(name: str) -> SplitSpec:
     return known[name]
 
 
+def split_of(digest: bytes) -> SplitSpec:
+    """The split of that digest, before its client network's is known; ConfigError if none has it."""
+    for spec in (SPLITS | ABLATIONS).values():
+        if spec.digest == digest:
+            return spec
+    raise ConfigError(f"no split has the digest {digest.hex()[:16]}: the weights are of another version")
+
+
 def build(spec: SplitSpec, teacher: Path | None) -> tuple[nn.Module | None, ServerNetwork]:
     """Client (None where the split has no masks) and server network, the trunk warm-started if a teacher is given."""
     client = ClientNetwork(spec) if spec.mask_grids else None

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from duetface.errors import DuetFaceError
+
+MISUSE = 2  # something that was named is missing, damaged or of another kind
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, build, call. Returns the exit code."""
+    """Parse, build, call. Returns the exit code: 0, or 2 with one line on standard error."""
     arguments = _parser().parse_args(argv)
-    arguments.run_command(arguments)
+    try:
+        arguments.run_command(arguments)
+    except (DuetFaceError, FileNotFoundError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISUSE
     return 0
 
 
@@ -40,21 +48,35 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--note", default="", help="what else the card must say of how the weights came to be")
     publish.set_defaults(run_command=_publish)
 
-    evaluate = commands.add_parser("evaluate", help="verification accuracy on pairs.txt and aligned_112.zip")
-    evaluate.add_argument("--pairs", type=Path, required=True, help="folder with pairs.txt and aligned_112.zip")
-    evaluate.add_argument("--split", default="r1")
-    evaluate.add_argument("--space", default="r1-1")
-    evaluate.add_argument("--torch", type=Path, metavar="WEIGHTS", help="the torch path of these weights instead")
-    evaluate.add_argument("--masks", default="own", choices=["own", "off", "random"], help="with --torch only")
-    evaluate.add_argument("--json", action="store_true")
-    evaluate.set_defaults(run_command=_evaluate)
+    _add_evaluate(commands)
     steps = commands.add_parser("steps", help="bytes and signal kept by choices of the quantiser's steps")
     steps.add_argument("--split", default="r1")
     steps.set_defaults(run_command=_steps)
-    for command in (publish, evaluate):
-        command.add_argument("--models", type=Path, default=ROOT / "models")
-        command.add_argument("--threads", type=int, default=1)
+    _add_models(publish)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="verification accuracy on a set of pairs")
+    evaluate.add_argument(
+        "--pairs", type=Path, required=True, help="folder with pairs.txt and aligned_112.zip, or an InsightFace .bin"
+    )
+    evaluate.add_argument("--spec", default="default", help="a published split by name, through the production path")
+    evaluate.add_argument("--space", default="", help="one of its template spaces (default: the shipped one)")
+    evaluate.add_argument("--torch", type=Path, metavar="WEIGHTS", help="instead: the torch path of a run's weights")
+    evaluate.add_argument("--masks", default="own", choices=["own", "off", "random"], help="with --torch only")
+    evaluate.add_argument(
+        "--against", metavar="NAME|WEIGHTS", help="also the gap to a published split or a run's weights, same pairs"
+    )
+    evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw a DET plot (.png, .svg, .pdf)")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(run_command=_evaluate)
+    _add_models(evaluate)
+
+
+def _add_models(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--models", type=Path, default=ROOT / "models")
+    command.add_argument("--threads", type=int, default=1)
 
 
 def _teacher(arguments: argparse.Namespace) -> Path:
@@ -100,19 +122,35 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from training.evaluate import evaluate_production, evaluate_torch
-    from training.production import ProductionPath
+    from training.det_plot import plot_det
+    from training.evaluate import TorchPath, evaluate, system_named
+    from training.pair_sets import read_pair_set
+    from training.scores import paired_gap
 
+    pairs = read_pair_set(arguments.pairs)
     if arguments.torch:
-        scores = evaluate_torch(arguments.pairs, arguments.torch, arguments.split, arguments.models, arguments.masks)
+        evaluated = evaluate(pairs, TorchPath.load(arguments.torch, arguments.models, arguments.masks))
     else:
-        path = ProductionPath.load(arguments.models, arguments.split, arguments.space, arguments.threads)
-        scores = evaluate_production(arguments.pairs, path)
-    if arguments.json:
-        print(json.dumps(scores.to_dict()))
-    else:
-        for name, value in scores.to_dict().items():
-            print(f"{name:15} {value}")
+        system = system_named(arguments.spec, arguments.space, arguments.models, arguments.threads)
+        evaluated = evaluate(pairs, system)
+    found = {"set": pairs.name, "left_out": pairs.missing, **evaluated.scores.to_dict()}
+    curves = {evaluated.scores.path: evaluated.verified}
+    if arguments.against:
+        other = evaluate(pairs, system_named(arguments.against, "", arguments.models, arguments.threads))
+        curves[f"{arguments.against}: {other.scores.path}"] = other.verified
+        gap = paired_gap(evaluated.verified.right, other.verified.right, pairs.folds)
+        found["gap"] = {"to": arguments.against, "accuracy": other.scores.accuracy, **gap}
+    if arguments.plot:
+        plot_det(curves, arguments.plot)
+    _print(found, arguments.json)
+
+
+def _print(found: Mapping[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:15} {value}")
 
 
 def _steps(arguments: argparse.Namespace) -> None:

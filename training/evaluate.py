@@ -1,23 +1,29 @@
-"""Verification accuracy on an LFW-style benchmark: k folds, each scored at the other folds' best threshold."""
+"""Verification on a set of pairs, of any system: the shipped files over the wire, or a run's weights in torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from duetface.codec import encode_plane
+from duetface.errors import ModelError
+from duetface.manifest import ModelCatalogue, load_split
 from duetface.region import region_of_interest
-from training.datasets import read_pairs
+from duetface.spec import SplitSpec
+from networks.registry import split_of
+from training.datasets import CROP
 from training.fit import Student, read_weights
-from training.production import BATCH, CropHull, ProductionPath
+from training.pair_sets import PairSet
+from training.production import BATCH, CropHull, ProductionPath, groups
+from training.scores import Scores, Verified, score, verify
 
-Folds = Sequence[Sequence[tuple[str, str, bool]]]
-FARS = (1e-2, 1e-3)
 MASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "own": torch.clone,
     "off": torch.zeros_like,
@@ -25,110 +31,123 @@ MASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class System(Protocol):
+    """Whatever turns crops into embeddings."""
+
+    @property
+    def label(self) -> str:
+        """What the scores say of the path."""
+        ...
+
+    def embed(self, crops: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(112, 112, 3) uint8 RGB each -> (N, 512) of unit length, and the bytes each face took on the wire."""
+        ...
+
+
 @dataclass(frozen=True)
-class Scores:
-    """accuracy: mean and standard deviation over the folds.  tar: by FAR.  bytes: on the wire, 0 off it."""
-
-    pairs: int
-    accuracy: Mapping[str, float]
-    tar_at_far: Mapping[str, float]
-    eer: float
-    bytes_per_face: Mapping[str, float]
-    path: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-def evaluate_production(folder: Path, path: ProductionPath) -> Scores:
-    """Through client ONNX, int8 wire and server ONNX, masks included."""
-    crops, folds = read_pairs(folder)
-    embeddings, lengths = path.embed(crops.values())
-    return score(dict(zip(crops, embeddings, strict=True)), folds, lengths, "production")
-
-
-def evaluate_torch(folder: Path, weights: Path, split: str, models: Path, masks: str = "own") -> Scores:
-    """Through the torch modules of a run's weights: what the export is compared with.
+class TorchPath:
+    """The torch modules of a run's weights: what the export is compared with.
 
     masks: one of MASKS; "off" and "random" ask, without retraining, what this network's masks do for it.
+    region: false looks everywhere instead of at the face.
     """
-    crops, folds = read_pairs(folder)
-    student = Student(split, None)
-    student.load_state_dict(read_weights(weights, split))
-    embeddings = embed_torch(student.eval(), list(crops.values()), CropHull(models), masks)
-    return score(dict(zip(crops, embeddings, strict=True)), folds, np.zeros(1, np.int64), f"torch, masks {masks}")
+
+    spec: SplitSpec
+    student: Student
+    hull: CropHull
+    masks: str = "own"
+    region: bool = True
+
+    @property
+    def label(self) -> str:
+        """What is not as in production."""
+        return f"torch, masks {self.masks}" + ("" if self.region else ", no region of interest")
+
+    @staticmethod
+    def load(weights: Path, models: Path, masks: str = "own", region: bool = True) -> TorchPath:
+        """weights: final.pt or checkpoint.pt of a run; the split is the one that it was trained for."""
+        spec = split_of(weights_digest(weights))
+        student = Student(spec.name, None)
+        student.load_state_dict(read_weights(weights, spec.name))
+        return TorchPath(spec, student.eval(), CropHull(models), masks, region)
+
+    @torch.no_grad()
+    def embed(self, crops: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """In float32 throughout; the bytes are those of the same codes through the codec."""
+        torch.manual_seed(1)  # of random masks
+        embeddings, lengths = [], []
+        for group in groups(crops, BATCH):
+            planes = self.student.device_half(*self._inputs(group))
+            planes |= {name: MASKS[self.masks](plane) for name, plane in planes.items() if name.startswith("mask_")}
+            embeddings.append(self.student.server(planes).numpy())
+            lengths += wire_bytes(self.spec, planes)
+        return np.concatenate(embeddings), np.array(lengths)
+
+    def _inputs(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
+        rgb = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
+        if not self.region:
+            return rgb, torch.ones(len(crops), 1, CROP, CROP)
+        regions = [region_of_interest(self.hull(crop), CROP) for crop in crops]
+        return rgb, torch.from_numpy(np.stack(regions))[:, None]
 
 
-@torch.no_grad()
-def embed_torch(
-    student: Student, crops: Sequence[NDArray[np.uint8]], hull: CropHull, masks: str = "own"
-) -> NDArray[np.float32]:
-    """(N, 512) float32 of crops, in float32 throughout."""
-    change, embeddings = MASKS[masks], []
-    torch.manual_seed(1)
-    for i in range(0, len(crops), BATCH):
-        group = crops[i : i + BATCH]
-        rgb = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float()
-        region = torch.from_numpy(np.stack([region_of_interest(hull(crop), 112) for crop in group]))[:, None]
-        planes = student.device_half(rgb, region)
-        planes |= {name: change(plane) for name, plane in planes.items() if name.startswith("mask_")}
-        embeddings.append(student.server(planes).numpy())
-    return np.concatenate(embeddings)
+def weights_digest(path: Path) -> bytes:
+    """The split digest in a checkpoint. Raises ModelError for a file that is none."""
+    try:
+        return bytes.fromhex(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["split_digest"])
+    except Exception as error:  # whatever a damaged or foreign file makes torch raise
+        raise ModelError(f"{path} holds no weights of a run: {error}") from error
 
 
-def score(embeddings: Mapping[str, NDArray[np.float32]], folds: Folds, lengths: NDArray[np.int64], path: str) -> Scores:
-    """Scores of embeddings by picture name."""
-    similarity = [np.array([float(embeddings[a] @ embeddings[b]) for a, b, _ in fold]) for fold in folds]
-    same = [np.array([kind for _, _, kind in fold]) for fold in folds]
-    accuracies = fold_accuracies(similarity, same)
-    all_similarity, all_same = np.concatenate(similarity), np.concatenate(same)
-    genuine, impostor = all_similarity[all_same], np.sort(all_similarity[~all_same])
-    return Scores(
-        pairs=len(all_same),
-        accuracy={"mean": round(float(np.mean(accuracies)), 5), "std": round(float(np.std(accuracies)), 5)},
-        tar_at_far={f"{far:g}": round(tar_at(genuine, impostor, far), 4) for far in FARS},
-        eer=round(equal_error_rate(genuine, impostor), 4),
-        bytes_per_face={
-            "mean": float(lengths.mean().round()), "p99": float(np.quantile(lengths, 0.99).round()),
-            "max": float(lengths.max()),
-        },
-        path=path,
-    )  # fmt: skip
+def system_named(name: str, space: str, models: Path, threads: int) -> System:
+    """A published split by name, or "default", through the production path; or a run's weights (.pt) in torch.
+
+    space: a template space of that split; empty takes the default's, else the first in float32.
+    """
+    if name.endswith(".pt"):
+        return TorchPath.load(Path(name), models)
+    catalogue = ModelCatalogue(models)
+    split = catalogue.default_split() if name == "default" else _published(catalogue, name)
+    fitting = [found for found in catalogue.spaces() if found.split_digest == split.digest]
+    if space:
+        fitting = [found for found in fitting if found.name == space]
+    if not fitting:
+        raise ModelError(f"split {split.name} has no template space {space or ''!r} in {models}: publish a run of it")
+    preferred = catalogue.default_space().name
+    best = min(fitting, key=lambda found: (found.name != preferred, found.precision != "float32", found.name))
+    return ProductionPath.load(models, split.name, best.name, threads)
 
 
-def fold_accuracies(similarity: Sequence[NDArray[np.float64]], same: Sequence[NDArray[np.bool_]]) -> list[float]:
-    """Accuracy of each fold at the threshold that is best on all the others (LFW View 2)."""
-    accuracies = []
-    for held_out in range(len(similarity)):
-        others = [i for i in range(len(similarity)) if i != held_out]
-        threshold = best_threshold(
-            np.concatenate([similarity[i] for i in others]), np.concatenate([same[i] for i in others])
+def _published(catalogue: ModelCatalogue, name: str) -> SplitSpec:
+    if not (catalogue.split_folder(name) / "split.json").exists():
+        known = [split.name for split in catalogue.splits()]
+        raise ModelError(
+            f"split {name!r} is not in {catalogue.root} (there are {known}): name a run's final.pt instead"
         )
-        accuracies.append(float(np.mean((similarity[held_out] >= threshold) == same[held_out])))
-    return accuracies
+    return load_split(catalogue.split_folder(name))
 
 
-def best_threshold(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    """The similarity, among those seen, at or above which calling it a match errs least."""
-    order = np.argsort(similarity)
-    # Cutting before the i-th smallest: the genuine below are missed, the impostors from there on let in.
-    missed = np.concatenate([[0], np.cumsum(same[order])])[:-1]
-    let_in = np.cumsum((~same[order])[::-1])[::-1]
-    return float(similarity[order][np.argmin(missed + let_in)])
+def wire_bytes(spec: SplitSpec, planes: Mapping[str, Tensor]) -> list[int]:
+    """Bytes of each face's decoded planes, (B, C, H, W) by name, once encoded again."""
+    lengths = np.zeros(len(next(iter(planes.values()))), np.int64)
+    for plane in spec.planes:
+        scale = np.array(plane.scale, np.float32)[:, None, None]
+        codes = np.rint((planes[plane.name].numpy() - plane.offset) / scale)
+        codes = codes.astype(np.int8 if plane.signed else np.uint8)
+        lengths += [len(encode_plane(face, plane)) for face in codes]
+    return lengths.tolist()
 
 
-def tar_at(genuine: NDArray[np.float64], impostor: NDArray[np.float64], far: float) -> float:
-    """Share of genuine pairs above the similarity that at most this share of impostors exceeds (ascending)."""
-    allowed = int(far * len(impostor))
-    threshold = impostor[-allowed - 1]
-    return float(np.mean(genuine > threshold))
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, and the similarities behind them for a plot or a comparison on the same pairs."""
+
+    scores: Scores
+    verified: Verified
 
 
-def equal_error_rate(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> float:
-    """Where false rejection and false acceptance meet, the mean of the two at the nearest threshold."""
-    thresholds = np.sort(np.concatenate([genuine, impostor]))
-    frr = np.searchsorted(np.sort(genuine), thresholds) / len(genuine)
-    far = 1 - np.searchsorted(np.sort(impostor), thresholds) / len(impostor)
-    nearest = int(np.argmin(np.abs(frr - far)))
-    return float((frr[nearest] + far[nearest]) / 2)
+def evaluate(pairs: PairSet, system: System) -> Evaluation:
+    """Embed every picture of the set once, compare the pairs."""
+    embeddings, lengths = system.embed(pairs.crops.values())
+    verified = verify(dict(zip(pairs.crops, embeddings, strict=True)), pairs.folds)
+    return Evaluation(score(verified, lengths, system.label), verified)

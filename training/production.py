@@ -44,18 +44,24 @@ class ProductionPath:
     encoder: Encoder
     embedder: Embedder
     hull: CropHull
+    space: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the scores say of the path."""
+        return f"production, space {self.space}"
 
     @staticmethod
     def load(models: Path, split: str, space: str, threads: int = 1) -> ProductionPath:
         """Open the shipped files; they are checked against their digests."""
         encoder = Encoder.load(models / "splits" / split, threads)
         embedder = Embedder.load(models / "spaces" / space, encoder.spec, threads)
-        return ProductionPath(encoder, embedder, CropHull(models, threads))
+        return ProductionPath(encoder, embedder, CropHull(models, threads), space)
 
     def embed(self, crops: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(N, 512) embeddings and the bytes that each face took on the wire."""
         embeddings, lengths = [], []
-        for group in _groups(crops):
+        for group in groups(crops, BATCH):
             messages = [self.protect(crop) for crop in group]
             lengths += [sum(map(len, message.values())) for message in messages]
             embeddings.append(self.embedder.embed([self.receive(message) for message in messages]))
@@ -74,11 +80,12 @@ class ProductionPath:
         )
 
 
-def _groups(crops: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+def groups(crops: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:
+    """Lists of that many, the last one shorter."""
     group: list[NDArray[np.uint8]] = []
     for crop in crops:
         group.append(crop)
-        if len(group) == BATCH:
+        if len(group) == size:
             yield group
             group = []
     if group:

@@ -48,8 +48,8 @@ def with_steps(spec: SplitSpec, factor: float) -> SplitSpec:
 
 
 def server_channels(spec: SplitSpec, faces: Faces, count: int) -> NDArray[np.float64]:
-    """(count, 3 * server, K, K) of evenly spread training crops, before rounding."""
-    rows = faces.training_rows()
+    """(count, 3 * server, K, K) of evenly spread training crops, before rounding; fewer where K is large."""
+    rows, count = faces.training_rows(), max(20, count // spec.upsampling**2)
     crops = (faces.crops[row] for row in rows[:: max(1, len(rows) // count)])
     return np.stack(
         [

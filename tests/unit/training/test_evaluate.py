@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetface.manifest import models_root
+from duetface.quantisation import decode
 from networks import registry
 from networks.device import DeviceHalf
 from tests.unit.training.conftest import made_up_picture
-from training.evaluate import best_threshold, equal_error_rate, fold_accuracies, score, tar_at
+from training.evaluate import wire_bytes
 from training.production import ProductionPath
+from training.scores import best_threshold, equal_error_rate, fold_accuracies, paired_gap, score, tar_at, verify
 
 
 @given(similarity=st.lists(st.integers(-9, 9), min_size=2, max_size=40, unique=True), seed=st.integers(0, 1000))
@@ -42,9 +44,38 @@ def test_perfect_separation_has_no_error() -> None:
     """And the crops' names tie pairs to embeddings."""
     embeddings = {"a": np.array([1.0, 0]), "b": np.array([1.0, 0]), "c": np.array([0, 1.0])}
     folds = [[("a", "b", True), ("a", "c", False)]] * 3
-    scores = score(embeddings, folds, np.array([100, 200]), "test")
+    verified = verify(embeddings, folds)
+    scores = score(verified, np.array([100, 200]), "test")
+    assert verified.right.all()
     assert scores.accuracy["mean"] == 1 and scores.eer == 0 and scores.bytes_per_face["max"] == 200
     assert equal_error_rate(np.array([0.1]), np.array([0.9])) == 1
+
+
+def crowd(people: int) -> list[list[tuple[str, str, bool]]]:
+    """Five folds of one genuine and one impostor pair a person."""
+    pairs = [pair for i in range(people) for pair in ((f"p{i}_1", f"p{i}_2", True), (f"p{i}_1", f"p{i + 1}_1", False))]
+    return [pairs[i::5] for i in range(5)]
+
+
+def test_the_gap_is_paired_and_its_interval_holds_it() -> None:
+    """Two systems that err on the same pairs differ by nothing, however often they err."""
+    folds, random = crowd(60), np.random.default_rng(1)
+    right = random.random(120) < 0.9
+    assert paired_gap(right, right, folds)["high"] == 0
+    better = right | (random.random(120) < 0.5)
+    gap = paired_gap(right, better, folds)
+    assert gap["points"] == pytest.approx(100 * (better.mean() - right.mean()), abs=1e-3)
+    assert gap["low"] < gap["points"] < gap["high"] and gap["resampled"] == "people"
+
+
+def test_pairs_that_share_a_person_are_not_independent() -> None:
+    """One person in half of the pairs makes the interval wide; resampling pairs would not see it."""
+    names = [[("star_1", f"star_{i}", True), (f"p{i}_1", f"p{i}_2", True)] for i in range(100)]
+    anonymous = [[(a.replace("_", "-"), b.replace("_", "-"), kind) for a, b, kind in fold] for fold in names]
+    right = np.array([True, False] * 100)
+    by_people, by_pairs = (paired_gap(right, np.ones(200, bool), folds) for folds in (names, anonymous))
+    assert by_people["high"] - by_people["low"] > 2 * (by_pairs["high"] - by_pairs["low"])  # type: ignore[operator]
+    assert "too narrow" in str(by_pairs["resampled"])
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +104,27 @@ def test_a_face_fits_in_sixteen_kilobytes(path: ProductionPath) -> None:
     assert sum(map(len, path.protect(noisy.astype(np.uint8)).values())) <= 16_000
 
 
+def test_bytes_of_decoded_planes_are_those_of_the_wire(path: ProductionPath) -> None:
+    """An ablation counts bytes without a message: encoding the decoded values again must give the same codes."""
+    received = [path.protect(made_up_picture(i)) for i in range(2)]
+    decoded = {
+        plane.name: torch.from_numpy(
+            np.stack([decode(path.receive(message).planes[plane.name], plane) for message in received])
+        )
+        for plane in path.encoder.spec.planes
+    }
+    assert wire_bytes(path.encoder.spec, decoded) == [sum(map(len, message.values())) for message in received]
+
+
 @pytest.mark.shared_data
 def test_published_weights_equal_their_torch_run(path: ProductionPath, shared_data: Path) -> None:
     """Export and wire may not move an embedding."""
-    from training.evaluate import embed_torch
-    from training.fit import Student, read_weights
+    from training.evaluate import TorchPath
 
     weights = Path(__file__).parents[3] / "runs" / "r1" / "final.pt"
     if not weights.exists():
         pytest.skip(f"{weights} is not there: only a machine that trained the shipped space has it")
-    student = Student("r1", None)
-    student.load_state_dict(read_weights(weights, "r1"))
     crops = [made_up_picture(i) for i in range(4)]
-    wire, _ = path.embed(crops)
-    assert (np.sum(embed_torch(student.eval(), crops, path.hull) * wire, axis=1) > 0.999).all()
+    (wire, lengths), (here, counted) = path.embed(crops), TorchPath.load(weights, models_root()).embed(crops)
+    assert (np.sum(here * wire, axis=1) > 0.999).all()
+    assert np.abs(lengths - counted).max() <= 8  # a value on a tie may fall to the other side
