@@ -1,5 +1,6 @@
 """From options to a connection: which state folder, which service, which certificate."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,9 +81,10 @@ def open_gallery(state: Path | None) -> "Gallery":
 
     from duetface.identity import RESTORE_IT, PeerIdentity
     from gallery.gallery import Gallery
-    from gallery.keys import read_key_files
+    from gallery.key_settings import open_keys
     from recognition_service.config import load_config
 
     config = load_config(existing_state(state))
     realm = PeerIdentity.of_file(config.state / "server" / "server.crt", RESTORE_IT).realm
-    return Gallery.open(config.database_url, realm, read_key_files(config.state / "keys"), lambda: datetime.now(UTC))
+    keys = open_keys(config.key_settings, os.environ)
+    return Gallery.open(config.database_url, realm, keys, lambda: datetime.now(UTC))

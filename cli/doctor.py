@@ -1,5 +1,6 @@
 """`duetface doctor`: what is wrong with this installation, and what to do."""
 
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,16 +38,16 @@ def _models() -> str:
 
 
 def _state(state: Path | None) -> str:
-    from gallery.keys import read_key_files
+    from gallery.key_settings import open_keys
     from recognition_service.config import load_config
 
     folder = existing_state(state)
-    load_config(folder)
-    read_key_files(folder / "keys")
+    config = load_config(folder)
+    open_keys(config.key_settings, os.environ.copy())  # a copy: the service is told later what it may take out
     open_to_others = [path for path in (*folder.rglob("*.key"), *folder.glob("*.db")) if path.stat().st_mode & 0o077]
     if open_to_others:
         raise ConfigError(f"{open_to_others[0]} can be read by others: chmod 600 {open_to_others[0]}")
-    return f"{folder}: configuration and keys are readable and private"
+    return f"{folder}: configuration and keys ({config.keys.source}) are readable and private"
 
 
 def _certificates(state: Path | None) -> str:

@@ -41,6 +41,8 @@ EXTRAS = {
     **dict.fromkeys(("alembic", "faiss", "grpc_reflection", "sqlalchemy", "structlog"), "service"),
     **dict.fromkeys(("PIL", "ai_edge_litert", "av", "cv2"), "edge"),
     "onnxruntime": "edge,service",
+    "pkcs11": "hsm",
+    "pyarrow": "milvus",
     "matplotlib": "report",
 }
 

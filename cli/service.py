@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from typing import Annotated, Any
 
 import typer
@@ -63,11 +64,13 @@ def serve(
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the recognition service until SIGTERM or Ctrl-C; logs go to standard error as JSON lines."""
+    from gallery.key_settings import open_keys
     from recognition_service.config import load_config
     from recognition_service.server import serve as run_service
 
     _set_up_logging(log_level)
-    asyncio.run(run_service(load_config(existing_state(state), _overrides(listen, target_fmr))))
+    config = load_config(existing_state(state), _overrides(listen, target_fmr))
+    asyncio.run(run_service(config, open_keys(config.key_settings, os.environ)))
 
 
 def _overrides(listen: str | None, target_fmr: float | None) -> dict[str, dict[str, Any]]:

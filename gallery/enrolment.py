@@ -24,9 +24,10 @@ from gallery.vault import SubjectPlace, TemplatePlace
 
 @dataclass(frozen=True)
 class NewTemplate:
-    """A template to be stored.  rotated: (D,) float32 in the frame of the vault's newest rotation."""
+    """A template to be stored.  rotated: (D,) float32 in the frame of that version of the rotation."""
 
     space_digest: bytes
+    rotation_version: int
     rotated: Vectors
     capture: Capture
 
@@ -113,7 +114,7 @@ def add_template(
         writing.ledger.next_revision(),
         new.space_digest,
         subject.key.key_version,
-        writing.vault.rotation_version,
+        new.rotation_version,
     )
     key = writing.vault.open_subject_key(subject.place, subject.key)
     ciphertext = writing.vault.seal_template(key, place, new.rotated)

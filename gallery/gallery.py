@@ -195,7 +195,8 @@ class Gallery:
         if not 0 <= quality <= 1:
             raise MessageError("a template's quality must lie in [0, 1]")
         capture = Capture(float(quality), check_text(device, 128, "a device's name"))
-        new = NewTemplate(space_digest, self._realm.vault.rotate(checked)[0], capture)
+        version = self._realm.vault.rotation_version  # read once: another process may begin a rotation at any moment
+        new = NewTemplate(space_digest, version, self._realm.vault.rotate(checked, version)[0], capture)
         limit = self._options.templates_per_subject
         with changing(self._realm, self._view) as writing:
             return enrolment.add_template(writing, partition, check_subject_id(subject_id), new, limit, actor)

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, insert, select
 
 from duetface.errors import GalleryError
-from gallery.keys import KeyProvider
+from gallery.keys import KeyKind, KeyProvider
 from gallery.ledger import GENESIS, Ledger, to_us
 from gallery.records import Clock
 from gallery.schema import realms, secrets, subject_keys, templates
 from gallery.store import SqlStore
 from gallery.vault import Vault
 from gallery.wakeup import announce
+
+_IN_USE: dict[KeyKind, ColumnElement[int]] = {
+    "realm": subject_keys.c.realm_key_version,
+    "rotation": templates.c.rotation_version,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,15 @@ class Realm:
             if ledger.revision != before:
                 announce(self.store, connection)
 
+    def adopt_secrets(self) -> None:
+        """Use the newest secrets there are, after checking each version against what the store was made with.
+
+        Raises GalleryError for a wrong key, or a missing version that stored rows still need.
+        """
+        with self.store.writing() as connection:
+            _check_and_record(self.store, connection, self.realm_id, self.vault, self.now_us())
+        self.vault.adopt()
+
     def now_us(self) -> int:
         """The present, as the store writes it."""
         return to_us(self.clock())
@@ -64,14 +78,10 @@ def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, d
             if not create:
                 raise GalleryError(f"{store.name} has no realm of this name: check the configuration's realm")
             realm_id = _insert_realm(connection, name, to_us(clock()))
-        for kind, versions, in_use in (
-            ("realm", keys.realm_key_versions(), subject_keys.c.realm_key_version),
-            ("rotation", keys.rotation_versions(), templates.c.rotation_version),
-        ):
-            checks = {version: vault.check_value(kind, version) for version in versions}
-            _check_secrets(store, connection, realm_id, kind, checks, in_use)
-            _record_new(connection, realm_id, kind, checks, to_us(clock()))
-    return Realm(realm_id, name, store, vault, clock)
+        _check_and_record(store, connection, realm_id, vault, to_us(clock()))
+    realm = Realm(realm_id, name, store, vault, clock)
+    vault.learn_by(realm.adopt_secrets)
+    return realm
 
 
 def find_realm(store: SqlStore, connection: Connection, name: str) -> int | None:
@@ -96,6 +106,13 @@ def _insert_realm(connection: Connection, name: str, now_us: int) -> int:
     values = {"name": name, "created_at_us": now_us, "revision": 0, "audit_id": 0, "audit_digest": GENESIS}
     made = connection.execute(insert(realms).values(values)).inserted_primary_key
     return int(made[0]) if made is not None else 0
+
+
+def _check_and_record(store: SqlStore, connection: Connection, realm_id: int, vault: Vault, now_us: int) -> None:
+    for kind, in_use in _IN_USE.items():
+        checks = {version: vault.check_value(kind, version) for version in vault.versions(kind)}
+        _check_secrets(store, connection, realm_id, kind, checks, in_use)
+        _record_new(connection, realm_id, kind, checks, now_us)
 
 
 def _check_secrets(

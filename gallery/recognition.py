@@ -37,7 +37,9 @@ class Verifier:
         stored = self._stored(partition, subject_id, space_digest)
         now_us = self._realm.now_us()
         decoys = [self._decoy] * (-len(stored) % _OPENED_TOGETHER if stored else _OPENED_TOGETHER)
-        rotated = {v: self._realm.vault.rotate(embedding, v)[0] for v in self._realm.vault.rotation_versions}
+        # Of all versions, whoever is claimed; one that another process has just begun is learned here.
+        versions = {*self._realm.vault.rotation_versions, *(template.place.rotation_version for template in stored)}
+        rotated = {version: self._realm.vault.rotate(embedding, version)[0] for version in versions}
         similarities = [self._cosine(template, rotated) for template in (*stored, *decoys)]
         valid = [
             similarity

@@ -5,6 +5,7 @@ copied or renamed inside the database no longer opens.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from duetface.errors import GalleryError
 from gallery import sealing
 from gallery.index import Vectors
-from gallery.keys import KeyProvider
+from gallery.keys import KeyKind, KeyProvider, versions_of
 from gallery.rotation import orthogonal_matrix, rotate, transfer_matrix
 
 
@@ -57,9 +58,35 @@ class Vault:
         self._dimension = dimension
         self._matrix = functools.cache(self._make_matrix)
         self._transfer = functools.cache(self._make_transfer)
+        self._learn: Callable[[], None] = self.adopt
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Use the newest secrets that the provider has from now on; whoever calls knows that they are the store's."""
+        realm_versions, rotation_versions = self._keys.realm_key_versions(), self._keys.rotation_versions()
         # One takes some 0.4 s at D = 512: now, and not in the first requests, each of which would make its own.
-        for version in keys.rotation_versions():
+        for version in rotation_versions:
             self._matrix(version)
+        self._realm_versions, self._rotation_versions = realm_versions, rotation_versions
+
+    def learn_by(self, learn: Callable[[], None]) -> None:
+        """What to do about a rotation that another process has begun: check its secrets against the store, `adopt`."""
+        self._learn = learn
+
+    def versions(self, kind: KeyKind) -> tuple[int, ...]:
+        """Every version that the provider has now, adopted or not."""
+        return versions_of(self._keys, kind)
+
+    @property
+    def current(self) -> bool:
+        """Whether the newest secrets that the provider has are adopted."""
+        return (self._realm_versions, self._rotation_versions) == (self.versions("realm"), self.versions("rotation"))
+
+    def add_version(self, kind: KeyKind) -> int:
+        """Make the next version of a secret, to be adopted; returns its number.  See KeyProvider.add_version."""
+        version = self.versions(kind)[-1] + 1
+        self._keys.add_version(kind, version)
+        return version
 
     def _make_matrix(self, version: int) -> NDArray[np.float64]:
         return orthogonal_matrix(self._keys.rotation_seed(version), self._dimension)
@@ -70,19 +97,19 @@ class Vault:
     @property
     def realm_key_version(self) -> int:
         """The version that seals now."""
-        return self._keys.realm_key_versions()[-1]
+        return self._realm_versions[-1]
 
     @property
     def rotation_version(self) -> int:
         """The version that new templates get."""
-        return self._keys.rotation_versions()[-1]
+        return self._rotation_versions[-1]
 
     @property
     def rotation_versions(self) -> tuple[int, ...]:
-        """Every version whose seed is at hand."""
-        return self._keys.rotation_versions()
+        """Every version whose seed is adopted."""
+        return self._rotation_versions
 
-    def check_value(self, kind: str, version: int) -> bytes:
+    def check_value(self, kind: KeyKind, version: int) -> bytes:
         """16 bytes that tell whether a secret is the one that the store was made with, and nothing else."""
         if kind == "realm":
             secret = self._keys.derive(version, "check value")
@@ -124,8 +151,11 @@ class Vault:
         return sealing.context("label", self._realm, place.partition, place.subject_key)
 
     def rotate(self, embeddings: Vectors, version: int | None = None) -> Vectors:
-        """(B, D) embeddings in the realm's secret frame; version None: the newest."""
-        return rotate(self._matrix(version or self.rotation_version), embeddings)
+        """(B, D) embeddings in the realm's secret frame; version None: the newest adopted."""
+        version = version or self.rotation_version
+        if version not in self._rotation_versions:
+            self._learn()
+        return rotate(self._matrix(version), embeddings)
 
     def reissue(self, rotated: Vectors, version: int) -> Vectors:
         """Move (B, D) embeddings from the frame of an older rotation into the newest."""

@@ -18,8 +18,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from duetface.address import DEFAULT_ADDRESS, address_fault
 from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
+from gallery.key_settings import KeySettings, KeySource
 
 COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (docs/method.md 4.1)
+
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
 class LivenessPolicy(StrEnum):
@@ -137,6 +140,27 @@ class Storage(_Section):
     )
 
 
+class Keys(_Section):
+    """Where the realm's secrets lie; docs/operations.md says how to move from files to another place."""
+
+    source: KeySource = Field(
+        default=KeySource.FILE, description='"file" (folder keys), "environment", or "pkcs11", a token that keeps them'
+    )
+    realm_variable: str = Field(
+        default="DUETFACE_REALM_KEY", pattern=_VARIABLE, description="environment variable with the realm key in base64"
+    )
+    rotation_variable: str = Field(
+        default="DUETFACE_ROTATION_KEY", pattern=_VARIABLE, description="environment variable with the rotation's seed"
+    )
+    module: str = Field(default="", description="PKCS#11 library of the token's maker")
+    token: str = Field(default="", description="label of the token")
+    label: str = Field(default="duetface", min_length=1, max_length=64, description="begins the labels of its keys")
+    pin_file: str = Field(default="", description="file with the token's PIN, mode 0600; empty: pin_variable")
+    pin_variable: str = Field(
+        default="DUETFACE_TOKEN_PIN", pattern=_VARIABLE, description="environment variable with the token's PIN"
+    )
+
+
 class Index(_Section):
     """What searches the gallery; docs/operations.md says when to move on."""
 
@@ -174,6 +198,7 @@ class ServiceConfig(BaseSettings):
     lock_out: LockOut = LockOut()
     storage: Storage = Storage()
     index: Index = Index()
+    keys: Keys = Keys()
 
     @classmethod
     def settings_customise_sources(
@@ -191,6 +216,22 @@ class ServiceConfig(BaseSettings):
     def database_url(self) -> str:
         """The URL of the gallery's database."""
         return self.storage.database_url or f"sqlite:///{self.state / 'gallery.db'}"
+
+    @property
+    def key_settings(self) -> KeySettings:
+        """Where the secrets lie; files are named relative to the state folder."""
+        keys = self.keys
+        return KeySettings(
+            source=keys.source,
+            folder=self.state / "keys",
+            realm_variable=keys.realm_variable,
+            rotation_variable=keys.rotation_variable,
+            module=self.state / keys.module if keys.module else None,
+            token=keys.token,
+            label=keys.label,
+            pin_file=self.state / keys.pin_file if keys.pin_file else None,
+            pin_variable=keys.pin_variable,
+        )
 
     @property
     def index_settings(self) -> IndexSettings:

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import Future
 from types import TracebackType
 
+from gallery.keys import KeyProvider
 from recognition_service.clocks import Clocks
 from recognition_service.config import ServiceConfig
 from recognition_service.network import Network
@@ -20,12 +21,15 @@ class RunningService:
     Leaving the block drains it.
     """
 
-    def __init__(self, config: ServiceConfig, network: Network, clocks: Clocks | None = None) -> None:
-        """config: its address is overridden by a free loopback port."""
+    def __init__(
+        self, config: ServiceConfig, network: Network, clocks: Clocks | None = None, *, keys: KeyProvider | None = None
+    ) -> None:
+        """config: its address is overridden by a free loopback port.  keys: see running_service."""
         listen = config.listen.model_copy(update={"address": "127.0.0.1:0"})
         self._config = config.model_copy(update={"listen": listen})
         self._network = network
         self._clocks = clocks or Clocks()
+        self._keys = keys
         self._started: Future[Service] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -65,7 +69,7 @@ class RunningService:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            async with running_service(self._config, self._network, self._clocks) as service:
+            async with running_service(self._config, self._network, self._clocks, keys=self._keys) as service:
                 self._started.set_result(service)
                 await self._stop.wait()
         except BaseException as error:

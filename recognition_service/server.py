@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 
+from gallery.keys import KeyProvider
 from recognition_service.clocks import Clocks
 from recognition_service.config import LivenessPolicy, ServiceConfig
 from recognition_service.logs import configure_logging
@@ -14,18 +15,19 @@ from recognition_service.service import Service, running_service
 logger = logging.getLogger(__name__)
 
 
-async def serve(config: ServiceConfig) -> None:
+async def serve(config: ServiceConfig, keys: KeyProvider | None = None) -> None:
     """Serve until a signal comes, then drain and return.
 
+    keys: see running_service.
     Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
     """
     configure_logging()
-    await serve_network(config, await asyncio.to_thread(load_network, config.models))
+    await serve_network(config, await asyncio.to_thread(load_network, config.models), keys)
 
 
-async def serve_network(config: ServiceConfig, network: Network) -> None:
+async def serve_network(config: ServiceConfig, network: Network, keys: KeyProvider | None = None) -> None:
     """As `serve`, with a network that is loaded already."""
-    async with running_service(config, network, Clocks()) as service:
+    async with running_service(config, network, Clocks(), keys=keys) as service:
         _announce(service)
         await _signalled()
 

@@ -28,7 +28,8 @@ from duetface.v1 import (
 )
 from gallery.gallery import Gallery, GalleryOptions
 from gallery.indexes import index_factory
-from gallery.keys import read_key_files
+from gallery.key_settings import open_keys
+from gallery.keys import KeyProvider
 from recognition_service.access import Gatekeeper
 from recognition_service.admission import Admission
 from recognition_service.audit import AuditTrail
@@ -74,13 +75,17 @@ class Service:
 
 
 @asynccontextmanager
-async def running_service(config: ServiceConfig, network: Network, clocks: Clocks) -> AsyncIterator[Service]:
+async def running_service(
+    config: ServiceConfig, network: Network, clocks: Clocks, *, keys: KeyProvider | None = None
+) -> AsyncIterator[Service]:
     """Run the service inside the block; leaving it drains: accepted work is finished within the grace.
 
+    keys: None opens what is configured, with nothing in the environment.
     Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
     """
     realm = _realm(config, clocks.now())
-    gallery = await asyncio.to_thread(_open_gallery, config, realm, network, clocks)
+    keys = keys or open_keys(config.key_settings, {})
+    gallery = await asyncio.to_thread(_open_gallery, config, realm, network, clocks, keys)
     try:
         batcher = Batcher(
             network.embedder,
@@ -106,8 +111,9 @@ def _realm(config: ServiceConfig, now: datetime) -> str:
     return peer.realm
 
 
-def _open_gallery(config: ServiceConfig, realm: str, network: Network, clocks: Clocks) -> Gallery:
-    keys = read_key_files(config.state / "keys")
+def _open_gallery(
+    config: ServiceConfig, realm: str, network: Network, clocks: Clocks, keys: KeyProvider
+) -> Gallery:
     options = GalleryOptions(
         templates_per_subject=config.enrolment.max_templates,
         spaces=frozenset({network.space_digest}),

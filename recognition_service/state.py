@@ -21,7 +21,7 @@ from duetface.errors import ConfigError
 from duetface.identity import Role, write_private
 from duetface.revocation import create_revocation_list
 from gallery.gallery import Gallery
-from gallery.keys import create_key_files, read_key_files
+from gallery.key_files import FileKeys, create_key_files
 from recognition_service.config import Listen, default_config_text
 
 DEFAULT_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -60,7 +60,7 @@ def _fill(folder: Path, realm: str, now: datetime, hosts: Sequence[str], address
     create_revocation_list(folder / "revoked.json")
     create_key_files(folder / "keys")
     write_private(folder / "config.toml", _config_text(address).encode())
-    keys = read_key_files(folder / "keys")
+    keys = FileKeys(folder / "keys")
     Gallery.create(f"sqlite:///{folder / 'gallery.db'}", realm, keys, lambda: now).close()
 
 

@@ -19,12 +19,13 @@ DISTRIBUTION = {
     "google": {"protobuf", "googleapis-common-protos"},
     "cv2": {"opencv-python-headless"},
     "mpl_toolkits": {"matplotlib"},
+    "pkcs11": {"python-pkcs11"},
 }
 # What each package may need: the base requirements and its extra.
 EXTRA = {
     "duetface": ["edge"],
     "edge_agent": ["edge"],
-    "gallery": ["service", "postgres", "milvus"],
+    "gallery": ["service", "postgres", "milvus", "hsm"],
     "recognition_service": ["service"],
     "cli": ["edge", "service"],
 }

@@ -3,7 +3,8 @@ import stat
 import pytest
 
 from duetface.errors import ConfigError, GalleryError
-from gallery.keys import HeldKeys, add_key_version, create_key_files, read_key_files
+from gallery.key_files import FileKeys, create_key_files
+from gallery.keys import CombinedKeys, HeldKeys
 from gallery.sealing import context, derive, seal, unseal
 
 KEY = bytes(range(32))
@@ -61,7 +62,7 @@ def test_created_key_files_are_private_and_read_back(tmp_path):
         "realm.key": 0o600,
         "rotation.key": 0o600,
     }
-    keys = read_key_files(folder)
+    keys = FileKeys(folder)
     assert (keys.realm_key_versions(), keys.rotation_versions()) == ((1,), (1,))
     assert keys.rotation_seed(1) == (folder / "rotation.key").read_bytes()
 
@@ -78,10 +79,10 @@ def test_key_files_are_never_overwritten(tmp_path):
 def test_a_further_version_stands_beside_the_first(tmp_path):
     """Rotation needs both: the old one opens, the new one seals."""
     create_key_files(tmp_path)
-    assert add_key_version(tmp_path, "realm") == 2
-    assert add_key_version(tmp_path, "realm") == 3
-    assert add_key_version(tmp_path, "rotation") == 2
-    keys = read_key_files(tmp_path)
+    keys = FileKeys(tmp_path)
+    keys.add_version("realm", 2)
+    keys.add_version("realm", 3)
+    keys.add_version("rotation", 2)
     assert (keys.realm_key_versions(), keys.rotation_versions()) == ((1, 2, 3), (1, 2))
     assert keys.unseal(2, keys.seal(2, b"x", b""), b"", "it") == b"x"
     with pytest.raises(GalleryError):
@@ -94,13 +95,13 @@ def test_a_missing_key_file_is_named_with_the_remedy(tmp_path, name):
     create_key_files(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match=rf"{name} is missing.*back-up"):
-        read_key_files(tmp_path)
+        FileKeys(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     """The most common mistake: another state folder."""
     with pytest.raises(ConfigError, match=r"nowhere/realm\.key is missing"):
-        read_key_files(tmp_path / "nowhere")
+        FileKeys(tmp_path / "nowhere")
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path):
@@ -108,7 +109,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path):
     create_key_files(tmp_path)
     (tmp_path / "realm.key").chmod(0o640)
     with pytest.raises(ConfigError, match=r"mode 0640.*chmod 0600"):
-        read_key_files(tmp_path)
+        FileKeys(tmp_path)
 
 
 def test_a_key_of_another_length_is_refused(tmp_path):
@@ -116,7 +117,7 @@ def test_a_key_of_another_length_is_refused(tmp_path):
     create_key_files(tmp_path)
     (tmp_path / "rotation.key").write_bytes(b"x" * 31)
     with pytest.raises(ConfigError, match="31 bytes: expected 32"):
-        read_key_files(tmp_path)
+        FileKeys(tmp_path)
 
 
 def test_held_keys_never_print_a_key():
@@ -129,7 +130,74 @@ def test_held_keys_refuse_nothing_and_short_ones():
     """An empty environment variable must not become an empty key."""
     with pytest.raises(ConfigError, match="no realm key"):
         HeldKeys({}, {1: KEY})
-    with pytest.raises(ConfigError, match="rotation seed 1 has 0 bytes"):
+    with pytest.raises(ConfigError, match="rotation key 1 has 0 bytes"):
         HeldKeys({1: KEY}, {1: b""})
     with pytest.raises(ConfigError, match="realm key version 2"):
         HeldKeys({1: KEY}, {1: KEY}).derive(2, "x")
+
+
+def test_a_running_process_takes_up_a_version_that_another_adds_and_keeps_one_that_goes(tmp_path):
+    """How keys are rotated under a running service: it meets the new version in a row, or looks by itself."""
+    create_key_files(tmp_path)
+    running, other = FileKeys(tmp_path), FileKeys(tmp_path)
+    other.add_version("realm", 2)
+    sealed = other.seal(2, b"x", b"")
+    running._seen = running._folder.stat().st_mtime_ns  # two changes within one tick look like none
+    assert running.unseal(2, sealed, b"", "it") == b"x"
+    other.add_version("rotation", 2)
+    assert running.rotation_versions() == (1, 2)
+    (tmp_path / "realm.key").unlink()
+    assert running.realm_key_versions() == (1, 2)
+    assert FileKeys(tmp_path).realm_key_versions() == (2,)
+
+
+def test_a_bad_file_that_appears_later_is_told_and_stops_nothing(tmp_path, caplog):
+    """Somebody copies a key with the wrong mode into a running realm."""
+    create_key_files(tmp_path)
+    keys = FileKeys(tmp_path)
+    (tmp_path / "realm.2.key").write_bytes(KEY)
+    (tmp_path / "realm.2.key").chmod(0o644)
+    assert keys.realm_key_versions() == (1,)
+    assert "key files not read anew" in caplog.text and "mode 0644" in caplog.records[0].cause
+    with pytest.raises(ConfigError, match="realm key version 2 is needed but is not there"):
+        keys.derive(2, "x")
+
+
+def test_a_version_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A service reads the folder at any moment: half a key must never be seen, nor stay."""
+    create_key_files(tmp_path)
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gallery.key_files.os.fsync", full)
+    with pytest.raises(ConfigError, match=r"realm\.2\.key cannot be written: No space left"):
+        FileKeys(tmp_path).add_version("realm", 2)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["realm.key", "rotation.key"]
+    with pytest.raises(ConfigError, match=r"realm\.key exists"):
+        FileKeys(tmp_path).add_version("realm", 1)
+
+
+def test_older_keys_open_beside_newer_ones_of_another_place():
+    """How a realm moves from files to a device: the new place seals, the old one opens until nothing needs it."""
+    old, new = HeldKeys({1: KEY}, {1: KEY}), HeldKeys({2: b"n" * 32}, {2: b"m" * 32}, "ask the maker")
+    both = CombinedKeys([old, new])
+    assert (both.realm_key_versions(), both.rotation_versions()) == ((1, 2), (1, 2))
+    assert both.unseal(1, old.seal(1, b"x", b"a"), b"a", "it") == b"x"
+    assert new.unseal(2, both.seal(2, b"x", b"a"), b"a", "it") == b"x"
+    assert both.derive(1, "p") == old.derive(1, "p")
+    assert both.rotation_seed(2) == b"m" * 32
+    with pytest.raises(ConfigError, match="rotation key version 3 is needed"):
+        both.rotation_seed(3)
+    with pytest.raises(ConfigError, match="realm key version 3 cannot be made here: ask the maker"):
+        both.add_version("realm", 3)
+
+
+def test_one_version_in_two_places_must_be_the_same_key():
+    """A file left behind by another realm would seal what nobody opens."""
+    keys = HeldKeys({1: KEY}, {1: KEY})
+    assert CombinedKeys([keys, HeldKeys({1: KEY}, {1: KEY})]).realm_key_versions() == (1,)
+    for other in (HeldKeys({1: bytes(32)}, {1: KEY}), HeldKeys({1: KEY}, {1: bytes(32)})):
+        with pytest.raises(ConfigError, match="key version 1 is there twice"):
+            CombinedKeys([keys, other])
