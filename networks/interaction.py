@@ -24,3 +24,15 @@ class Interaction(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, C, H, W).  mask: (B, 1, H, W) in [0, 1].  Returns x's shape."""
         return x * (1 + self.weight * mask)
+
+
+class GatedInteraction(nn.Module):
+    """The figure's form, out = g + g * m with g = sigmoid(x), no learned layer: for the ablation."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, C, H, W).  mask: (B, 1, H, W) in [0, 1].  Returns x's shape, values in (0, 2)."""
+        gate = torch.sigmoid(x)
+        return gate + gate * mask
+
+
+INTERACTIONS = {"weighted": Interaction, "gated": GatedInteraction}

@@ -1,15 +1,31 @@
-"""The teacher's architecture, MobileFaceNet, as InsightFace ships it in buffalo_s (w600k_mbf).
+"""The teachers' architecture: MobileFaceNet (Chen et al., arXiv 1804.07573), in two shapes.
 
-Chen et al., "MobileFaceNets", arXiv 1804.07573. Batch normalisation is folded into the convolutions, so
-nothing depends on the batch. 3.4 M parameters, 439 M multiply-accumulates on 112 x 112.
+Batch normalisation is folded into the convolutions, so nothing depends on the batch.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 EMBEDDING = 512
+
+
+@dataclass(frozen=True)
+class TrunkShape:
+    """stem: channels of the first layers.  stages: (hidden of the first block, outputs, hidden of the others)."""
+
+    stem: int
+    stages: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
+
+
+# As InsightFace ships it in buffalo_s (w600k_mbf): 3.4 M parameters, 439 M multiply-accumulates on 112 x 112.
+INSIGHTFACE = TrunkShape(128, ((128, 128, 128), (256, 256, 256), (512, 256, 256)))
+# As published, with 512 outputs (npm faceplugin-face-recognition-js): 1.2 M parameters, 221 M multiply-accumulates.
+PUBLISHED = TrunkShape(64, ((128, 64, 128), (256, 128, 256), (512, 128, 256)))
+TRUNKS = {"insightface": INSIGHTFACE, "published": PUBLISHED}
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -67,33 +83,49 @@ class Bottleneck(nn.Module):
         return x + y if self.residual else y
 
 
+def _stage(inputs: int, widths: tuple[int, int, int], more: int) -> nn.Sequential:
+    """One block of stride 2, then so many with a residual."""
+    first, outputs, hidden = widths
+    return nn.Sequential(
+        Bottleneck(inputs, first, outputs, 2), *(Bottleneck(outputs, hidden, outputs) for _ in range(more))
+    )
+
+
+def _insightface_head(inputs: int) -> list[nn.Module]:
+    return [
+        _convolution(inputs, 512), nn.PReLU(512), _convolution(512, 64), nn.PReLU(64), nn.Flatten(),
+        nn.Linear(64 * 7 * 7, EMBEDDING),
+    ]  # fmt: skip
+
+
+def _published_head(inputs: int) -> list[nn.Module]:
+    """With the global depthwise convolution of the paper's section 3.2."""
+    return [
+        _convolution(inputs, 512), nn.PReLU(512), nn.Conv2d(512, 512, 7, groups=512), _convolution(512, EMBEDDING),
+        nn.Flatten(),
+    ]  # fmt: skip
+
+
 class MobileFaceNet(nn.Module):
     """Picture -> embedding, cut into the stages between which masks may enter.
 
-    Stage outputs: 128 x 28 x 28, 256 x 14 x 14, 256 x 7 x 7. Modules stand in the order of the
-    teacher's ONNX nodes: networks.teacher relies on it.
+    Stage outputs: 28 x 28, 14 x 14, 7 x 7; of 128, 256, 256 channels (INSIGHTFACE) or 64, 128, 128 (PUBLISHED).
+    Modules stand in the order of the teacher's ONNX nodes: networks.teacher relies on it.
     """
 
-    def __init__(self) -> None:
-        """Random weights; see networks.teacher.load_teacher for the trained ones."""
+    def __init__(self, trunk: str = "insightface") -> None:
+        """trunk: one of TRUNKS.  Random weights; see networks.teacher.load_teacher for the trained ones."""
         super().__init__()
-        self.stem = nn.Sequential(
-            _convolution(3, 128, 3, 2),
-            nn.PReLU(128),
-            PairedConvolution(128),
-            nn.PReLU(128),
-        )
-        self.stage_28 = nn.Sequential(Bottleneck(128, 128, 128, 2), *(Bottleneck(128, 128, 128) for _ in range(4)))
-        self.stage_14 = nn.Sequential(Bottleneck(128, 256, 256, 2), *(Bottleneck(256, 256, 256) for _ in range(6)))
-        self.stage_7 = nn.Sequential(Bottleneck(256, 512, 256, 2), *(Bottleneck(256, 256, 256) for _ in range(2)))
-        self.head = nn.Sequential(
-            _convolution(256, 512),
-            nn.PReLU(512),
-            _convolution(512, 64),
-            nn.PReLU(64),
-            nn.Flatten(),
-            nn.Linear(64 * 7 * 7, EMBEDDING),
-        )
+        self.name, shape = trunk, TRUNKS[trunk]
+        published = shape == PUBLISHED
+        second = _convolution(shape.stem, shape.stem, 3, 1, shape.stem) if published else PairedConvolution(shape.stem)
+        self.stem = nn.Sequential(_convolution(3, shape.stem, 3, 2), nn.PReLU(shape.stem), second, nn.PReLU(shape.stem))
+        stage_28, stage_14, stage_7 = shape.stages
+        self.stage_28 = _stage(shape.stem, stage_28, 4)
+        self.stage_14 = _stage(stage_28[1], stage_14, 6)
+        self.stage_7 = _stage(stage_14[1], stage_7, 2)
+        head = _published_head if published else _insightface_head
+        self.head = nn.Sequential(*head(stage_7[1]))
         self.apply(_keep_variance)
 
     def forward(self, picture: Tensor) -> Tensor:

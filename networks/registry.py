@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -94,10 +94,23 @@ def split_of(digest: bytes) -> SplitSpec:
     raise ConfigError(f"no split has the digest {digest.hex()[:16]}: the weights are of another version")
 
 
-def build(spec: SplitSpec, teacher: Path | None) -> tuple[nn.Module | None, ServerNetwork]:
-    """Client (None where the split has no masks) and server network, the trunk warm-started if a teacher is given."""
+@dataclass(frozen=True)
+class Form:
+    """What of the networks a split leaves open.  trunk, interaction: see networks.server.ServerNetwork."""
+
+    trunk: str = "insightface"
+    interaction: str = "weighted"
+
+
+def build(spec: SplitSpec, teacher: Path | None, form: Form | None = None) -> tuple[nn.Module | None, ServerNetwork]:
+    """Client (None where the split has no masks) and server network.
+
+    teacher: file to warm-start the trunk from; the trunk then has its shape, whatever the form says.
+    """
+    form = form or Form()
+    warm = load_teacher(teacher) if teacher is not None else None
     client = ClientNetwork(spec) if spec.mask_grids else None
-    server = ServerNetwork(spec)
-    if teacher is not None:
-        server.trunk.load_state_dict(load_teacher(teacher).state_dict())
+    server = ServerNetwork(spec, warm.name if warm else form.trunk, form.interaction)
+    if warm is not None:
+        server.trunk.load_state_dict(warm.state_dict())
     return client, server

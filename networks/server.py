@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from duetface.spec import SplitSpec
-from networks.interaction import Interaction
+from networks.interaction import INTERACTIONS
 from networks.mobile_face_net import MobileFaceNet, unit_length
 from networks.transform import inverse_transform
 
@@ -19,13 +19,16 @@ class ServerNetwork(nn.Module):
     A split without masks (the twin, an ablation) has no interactive blocks.
     """
 
-    def __init__(self, spec: SplitSpec) -> None:
-        """Random weights; networks.registry warm-starts the trunk from the teacher."""
+    def __init__(self, spec: SplitSpec, trunk: str = "insightface", interaction: str = "weighted") -> None:
+        """Random weights; networks.registry warm-starts the trunk from the teacher.
+
+        trunk: one of mobile_face_net.TRUNKS.  interaction: one of interaction.INTERACTIONS.
+        """
         super().__init__()
         self.picture_plane = spec.planes[0].name
         self.inverse = inverse_transform(spec)
-        self.trunk = MobileFaceNet()
-        self.interactions = nn.ModuleDict({name: Interaction() for name in spec.mask_grids})
+        self.trunk = MobileFaceNet(trunk)
+        self.interactions = nn.ModuleDict({name: INTERACTIONS[interaction]() for name in spec.mask_grids})
 
     def forward(self, planes: Mapping[str, Tensor]) -> Tensor:
         """Plane name -> (B, C, H, W) float32.  Returns (B, 512) of unit length."""

@@ -9,7 +9,7 @@ from duetface.spec import SplitSpec
 from networks import registry
 from networks.client import EPSILON, ClientNetwork, attention
 from networks.device import DeviceHalf
-from networks.interaction import Interaction
+from networks.interaction import GatedInteraction, Interaction
 from networks.mobile_face_net import PairedConvolution
 from networks.server import ServerNetwork
 
@@ -60,6 +60,14 @@ def test_a_block_without_attention_lets_everything_through() -> None:
     """At mask 0 the warm-started trunk is the teacher's, untouched."""
     x = torch.randn(2, 4, 7, 7)
     assert torch.equal(Interaction()(x, torch.zeros(2, 1, 7, 7)), x)
+
+
+def test_the_figures_gate_has_nothing_to_learn_and_doubles_where_it_looks() -> None:
+    """g + g * m with g = sigmoid(x): the ablation's other form."""
+    x, mask = torch.randn(2, 4, 7, 7), torch.rand(2, 1, 7, 7)
+    gate = torch.sigmoid(x)
+    assert torch.allclose(GatedInteraction()(x, mask), gate * (1 + mask))
+    assert not list(GatedInteraction().parameters())
 
 
 @pytest.mark.parametrize("features", [torch.zeros(2, 3, 7, 7), torch.full((2, 3, 7, 7), 5.0)])
