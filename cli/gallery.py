@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output
+from cli import gallery_move, output
 from cli.connection import connect, enrolment_log
 from cli.options import Identity, Json, Service, State
 from duetface.errors import ConfigError
@@ -16,6 +16,8 @@ app = typer.Typer(
     help="Who is enrolled: list, show and delete.",
     epilog="Examples: `duetface gallery list`, `duetface gallery show alice`, `duetface gallery delete alice`",
 )
+
+app.command("move", epilog=gallery_move.EXAMPLE)(gallery_move.move)
 
 SubjectId = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

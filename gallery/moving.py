@@ -66,9 +66,11 @@ def move(source_url: str, target_url: str, realm: str, progress: Progress | None
     """Move a realm; the report is returned once the new database alone may be served.
 
     source_url: of a SQLite file.  target_url: another database, empty, with other realms, or with this move half done.
-    Raises ConfigError for the same database twice, GalleryError for a realm that cannot go, a place that is taken, or
-    rows that differ.
+    Raises ConfigError for another kind of database, GalleryError for a realm that cannot go, a place that is taken,
+    or rows that differ.
     """
+    if not target_url.startswith("postgresql"):
+        raise ConfigError("a realm moves to PostgreSQL: name it as postgresql://USER@HOST/DATABASE")
     with closing(SqlStore(source_url)) as source, closing(SqlStore(target_url, create=True)) as target:
         return _Move(source, target, realm, progress).run()
 
@@ -80,8 +82,6 @@ class _Move:
         """Finds or makes the realm in the target."""
         if source.path is None:
             raise ConfigError(f"{source.name} is no SQLite file: a server's own replication moves its databases")
-        if source.name == target.name:
-            raise ConfigError(f"{target.name} is where the realm is already: name another database")
         self._source = source
         self._tell = progress or (lambda _what, _count: None)
         migrate(source, create=False)

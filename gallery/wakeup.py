@@ -33,9 +33,12 @@ class Wakeup:
         self._connection = cast(Any, self._raw.driver_connection)
         self._in_use = threading.Lock()
         self._seen: Any = None
-        if store.path is not None:
+        # Of this connection, and not of the store, which may go on in another database meanwhile.
+        self._counts = store.path is not None
+        self._listens = not self._counts and store.engine.driver == "psycopg"
+        if self._counts:
             self._seen = self._version()
-        elif store.engine.driver == "psycopg":
+        elif self._listens:
             self._connection.rollback()
             self._connection.autocommit = True
             self._connection.execute(f"LISTEN {_CHANNEL}")
@@ -52,10 +55,10 @@ class Wakeup:
         with self._in_use, self._store.explained():
             if self._stopped.is_set():
                 return False
-            if self._store.path is None and self._store.engine.driver == "psycopg":
+            if self._listens:
                 return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
             self._stopped.wait(seconds)
-            seen, self._seen = self._seen, self._version() if self._store.path is not None else None
+            seen, self._seen = self._seen, self._version() if self._counts else None
             return bool(seen != self._seen)
 
     def _version(self) -> Any:

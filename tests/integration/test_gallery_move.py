@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from duetface.errors import ConfigError, GalleryError, NotFoundError, OverloadedError
-from gallery import rekeying
+from gallery import rekeying, relocating
 from gallery.brute_force import BruteForceIndex
 from gallery.gallery import Gallery
 from gallery.indexes import IndexKind, IndexSettings, index_factory
@@ -233,6 +233,88 @@ def test_a_move_that_was_stopped_goes_on_where_it_was(world, place, stage):
         assert moved.identify(person(2), SPACE)[0].subject_id == "anchor-2"
 
 
+class Clients:
+    """Threads that enrol, trying again when told to, and search without pause."""
+
+    def __init__(self, world: World) -> None:
+        """They begin at once."""
+        self.enrolled: list[int] = []
+        self.wrong: list[str] = []
+        self._gallery, self._clock = world.gallery, world.clock
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in (self._enrol, self._search)]
+        for thread in self._threads:
+            thread.start()
+
+    def _enrol(self) -> None:
+        number = 1000
+        while not self._stop.is_set():
+            persist(lambda n=number: self._gallery.create_subject(f"s{n}", "", consent(self._clock), OPERATOR))
+            persist(lambda n=number: self._gallery.add_template(f"s{n}", SPACE, person(n), 0.5, "d", OPERATOR))
+            self.enrolled.append(number)
+            number += 1
+
+    def _search(self) -> None:
+        while not self._stop.is_set():
+            if self._gallery.identify(person(1), SPACE)[0].subject_id != "anchor-1":
+                self.wrong.append("not found")
+            if not self._gallery.verify_similarity("anchor-1", person(1), SPACE):
+                self.wrong.append("not compared")
+
+    def go_on_for(self, enrolments: int) -> None:
+        """Let so many more be enrolled, then stop."""
+        enough = len(self.enrolled) + enrolments
+        while len(self.enrolled) < enough and self._threads[0].is_alive():
+            self._stop.wait(0.05)
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert len(self.enrolled) >= enough
+
+
+def test_a_process_that_serves_the_old_place_goes_on_in_the_new_one(world, place):
+    """No restart: writers are turned away for a moment and try again, searches notice nothing."""
+    gallery, wakeup, clients = world.gallery, world.gallery.wakeup(), Clients(world)
+    moved_to(place, world)
+    assert relocating.moved_to(gallery._realm).startswith("postgresql")
+    relocating.continue_at(gallery._realm, place)
+    assert relocating.moved_to(gallery._realm) is None
+    clients.go_on_for(10)
+    assert clients.wrong == []
+    wakeup.wait(0.1)
+    assert not wakeup.wait(0.1)  # a line to the old place stays quiet and whole
+    wakeup.close()
+    with Gallery.open(place, "hq", KEYS, world.clock, OPTIONS) as moved:
+        for number in clients.enrolled:
+            assert moved.identify(person(number), SPACE)[0].subject_id == f"s{number}"
+        assert moved.verify_audit() == moved.last_audit_id
+        assert moved.revision == gallery.revision
+
+
+def persist(change) -> None:
+    """As a client of the service: try again as long as one is told to."""
+    while True:
+        try:
+            change()
+            return
+        except OverloadedError:
+            threading.Event().wait(0.02)
+
+
+def test_a_process_goes_on_nowhere_but_where_its_realm_went(world, place, tmp_path):
+    """A setting that names another database must not make somebody else's people answer."""
+    with pytest.raises(GalleryError, match="is empty: run"):
+        relocating.continue_at(world.gallery._realm, place)
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    other.enrol("mallory", 66)
+    other.gallery.close()
+    move(other.url, place, "hq")
+    with pytest.raises(GalleryError, match=r"does not go on where .*gallery\.db ended"):
+        relocating.continue_at(world.gallery._realm, place)
+    assert world.gallery.identify(person(1), SPACE)[0].subject_id == "anchor-1"
+
+
 def test_the_old_place_stays_readable_and_takes_nothing_any_more(world, place):
     """A service that still runs there answers searches; one that starts there says where to go."""
     moved_to(place, world)
@@ -308,10 +390,10 @@ def test_a_place_that_is_taken_is_refused(world, place, tmp_path):
 
 def test_a_move_that_cannot_be_meant_is_refused(world, place):
     """One line each, before anything is written."""
-    with pytest.raises(ConfigError, match="is where the realm is already"):
+    with pytest.raises(ConfigError, match="moves to PostgreSQL: name it as postgresql://"):
         move(world.url, world.url, "hq")
     with pytest.raises(ConfigError, match="is no SQLite file"):
-        move(place, world.url, "hq")
+        move(place, place, "hq")
     with pytest.raises(GalleryError, match="no realm of this name"):
         move(world.url, place, "lab")
     with pytest.raises(GalleryError, match="server cannot be reached"):
