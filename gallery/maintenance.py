@@ -8,7 +8,18 @@ from typing import Any
 from sqlalchemy import select
 
 from duetface.errors import ContractError, GalleryError
-from gallery import checking, checkpoint, enrolment, failures, purging, rekeying, subjects, templates, upgrading
+from gallery import (
+    checking,
+    checkpoint,
+    enrolment,
+    failures,
+    purging,
+    rekeying,
+    relocating,
+    subjects,
+    templates,
+    upgrading,
+)
 from gallery.checking import CheckReport
 from gallery.erasure import Eraser
 from gallery.ledger import Entry, from_us, to_us
@@ -153,6 +164,14 @@ class Maintenance:
     @staticmethod
     def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         return {"at": from_us(row["at_us"]), **{name: value for name, value in row.items() if name != "at_us"}}
+
+    def moved_to(self) -> str | None:
+        """The name of the database that `duetface gallery move` has taken the realm to; None while it is at home."""
+        return relocating.moved_to(self._realm)
+
+    def continue_at(self, database_url: str) -> None:
+        """Go on in the database that the realm was moved to; searches notice nothing.  Raises GalleryError."""
+        relocating.continue_at(self._realm, database_url)
 
     def write_snapshot(self) -> int:
         """Write the sealed snapshot that the next start begins with; returns its revision.

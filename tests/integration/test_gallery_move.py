@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from duetface.errors import ConfigError, GalleryError, NotFoundError, OverloadedError
-from gallery import rekeying, relocating
+from gallery import rekeying
 from gallery.brute_force import BruteForceIndex
 from gallery.gallery import Gallery
 from gallery.indexes import IndexKind, IndexSettings, index_factory
@@ -276,9 +276,9 @@ def test_a_process_that_serves_the_old_place_goes_on_in_the_new_one(world, place
     """No restart: writers are turned away for a moment and try again, searches notice nothing."""
     gallery, wakeup, clients = world.gallery, world.gallery.wakeup(), Clients(world)
     moved_to(place, world)
-    assert relocating.moved_to(gallery._realm).startswith("postgresql")
-    relocating.continue_at(gallery._realm, place)
-    assert relocating.moved_to(gallery._realm) is None
+    assert gallery.maintenance.moved_to().startswith("postgresql")
+    gallery.maintenance.continue_at(place)
+    assert gallery.maintenance.moved_to() is None
     clients.go_on_for(10)
     assert clients.wrong == []
     wakeup.wait(0.1)
@@ -304,14 +304,14 @@ def persist(change) -> None:
 def test_a_process_goes_on_nowhere_but_where_its_realm_went(world, place, tmp_path):
     """A setting that names another database must not make somebody else's people answer."""
     with pytest.raises(GalleryError, match="is empty: run"):
-        relocating.continue_at(world.gallery._realm, place)
+        world.gallery.maintenance.continue_at(place)
     (tmp_path / "other").mkdir()
     other = World(tmp_path / "other")
     other.enrol("mallory", 66)
     other.gallery.close()
     move(other.url, place, "hq")
     with pytest.raises(GalleryError, match=r"does not go on where .*gallery\.db ended"):
-        relocating.continue_at(world.gallery._realm, place)
+        world.gallery.maintenance.continue_at(place)
     assert world.gallery.identify(person(1), SPACE)[0].subject_id == "anchor-1"
 
 
