@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-
-import onnx
-from onnx import numpy_helper, shape_inference
 
 from duetface.errors import ModelError
 from duetface.spec import SplitSpec
+from networks.cost import multiply_accumulates
 from privacy.judges import Interval
 from privacy.linkage import accuracy, similarities
 from privacy.pack import Pack
 from privacy.record import Result, names_of, sizes
-
-
-def multiply_accumulates(network: Path) -> int:
-    """Of the convolutions and matrix products of an ONNX network, for one face.
-
-    Raises ModelError if a shape stays unknown.
-    """
-    graph = shape_inference.infer_shapes(onnx.load(str(network))).graph
-    weights = {item.name: numpy_helper.to_array(item).shape for item in graph.initializer}
-    shapes = {
-        value.name: [dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.output)
-    }
-    total = 0
-    for node in graph.node:
-        if node.op_type == "Conv":
-            if node.output[0] not in shapes:
-                raise ModelError(f"{network}: the shape of {node.output[0]} is unknown")
-            total += math.prod(shapes[node.output[0]]) * math.prod(weights[node.input[1]][1:])
-        elif node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
-            total += math.prod(weights[node.input[1]])
-    return total
 
 
 def verification_accuracy(pack: Pack, which: str, seed: int) -> Interval:

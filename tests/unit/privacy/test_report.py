@@ -3,13 +3,10 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from privacy import cli
-from privacy.cost import multiply_accumulates
 from privacy.gallery_page import tiled
 from privacy.judges import Interval
 from privacy.messages import PlainDevice, message_of
@@ -98,16 +95,6 @@ def test_codes_are_shown_side_by_side() -> None:
     shown = tiled(codes)
     assert shown.shape == (112, 112, 3)
     assert [int(shown[y, x, 0]) for y, x in ((0, 0), (0, 111), (111, 0), (111, 111))] == [0, 85, 170, 255]
-
-
-def test_multiply_accumulates_of_a_known_network(tmp_path: Path) -> None:
-    """A 3 x 3 convolution of 2 to 4 channels on 8 x 8: 64 places x 4 x 2 x 9."""
-    weight = helper.make_tensor("w", TensorProto.FLOAT, (4, 2, 3, 3), np.zeros(72))
-    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
-    picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 2, 8, 8))
-    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 4, 8, 8))
-    onnx.save(helper.make_model(helper.make_graph([node], "g", [picture], [made], [weight])), tmp_path / "n.onnx")
-    assert multiply_accumulates(tmp_path / "n.onnx") == 64 * 4 * 2 * 9
 
 
 def test_equal_pictures_do_not_break_the_mean() -> None:
