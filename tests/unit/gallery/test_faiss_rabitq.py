@@ -44,6 +44,23 @@ def test_an_estimate_has_no_bias_and_the_known_deviation():
     assert errors.std() == pytest.approx(estimate_deviation(DIMENSION), rel=0.05)
 
 
+@pytest.mark.parametrize("cosine", [0.3, 0.6, 0.9])
+def test_estimates_of_higher_cosines_deviate_less(cosine):
+    """The margin of the search shrinks with the best cosine found; it must never be narrower than the error."""
+    others, query = unit_vectors(4000, 5), unit_vectors(1, 6)[0]
+    others -= np.outer(others @ query, query)
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    vectors = np.asarray(cosine * query + np.sqrt(1 - cosine**2) * others, np.float32)
+    # Both are turned at random, as the realm's rotation does it: the error is one over all rotations.
+    turn = np.linalg.qr(np.random.default_rng(7).normal(size=(DIMENSION, DIMENSION)))[0]
+    turned = np.ascontiguousarray(vectors @ turn, np.float32)
+    estimates, rows = ScanCodes(to_rows(turned)).best(np.float32(query @ turn)[None], 4000)
+    errors = estimates[0] - (vectors @ query)[rows[0]]
+    expected = FaissRabitqIndex(DIMENSION)._error(cosine)
+    assert expected == pytest.approx(estimate_deviation(DIMENSION) * np.sqrt(1 - cosine**2))
+    assert errors.std() < 1.1 * expected
+
+
 def test_the_code_is_as_good_as_rabitq_with_its_factor():
     """Leaving the factor of each vector out must cost nothing that a search could notice."""
     vectors, query = unit_vectors(4000, 3, 512), unit_vectors(1, 4, 512)
