@@ -1,6 +1,6 @@
 """The slow, obvious index: a dictionary and one matrix product in float64.  The oracle of the conformance suite."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,8 @@ _KIND = "rows-float32"
 
 class BruteForceIndex:
     """A GalleryIndex without any cleverness."""
+
+    shared = False
 
     def __init__(self, dimension: int = 512) -> None:
         """dimension: D of every vector."""
@@ -61,6 +63,10 @@ class BruteForceIndex:
 
     def compact(self) -> None:
         """See GalleryIndex.  Removals leave nothing to do here."""
+
+    def contents(self) -> Iterator[memoryview]:
+        """See GalleryIndex."""
+        yield memoryview(self.snapshot())
 
     def snapshot(self) -> bytes:
         """See GalleryIndex."""

@@ -23,7 +23,7 @@ from gallery.followers import await_followers
 from gallery.index import Vectors
 from gallery.realm import Realm, Writing
 from gallery.receipt import Receipt
-from gallery.scan_code import to_codes, to_rows
+from gallery.scan_code import to_codes, to_rows, to_vectors
 from gallery.schema import erasures
 from gallery.store import SqlStore
 from gallery.templates import StoredTemplate
@@ -32,7 +32,7 @@ from gallery.view import View
 
 logger = logging.getLogger(__name__)
 
-FORMS = ("ciphertext", "float32", "float16", "fixed16", "scan code", "subject key", "label")
+FORMS = ("ciphertext", "float32", "float16", "fixed16", "fixed16 as float32", "scan code", "subject key", "label")
 _PURPOSE = "erasure fingerprints"
 
 
@@ -44,6 +44,14 @@ class Erased:
     subject_id: str
     templates: int
     fingerprints: Fingerprints
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was searched, and where how many windows of erased values are: nowhere, if all is well."""
+
+    searched: tuple[str, ...]
+    found: dict[str, int]
 
 
 def fingerprint(vault: Vault, stored: Sequence[StoredTemplate], sealed: Iterable[bytes]) -> Fingerprints:
@@ -63,6 +71,7 @@ def forms_of(rotated: Vectors) -> list[bytes]:
         rotated.astype("<f4").tobytes(),
         rotated.astype("<f2").tobytes(),
         fixed.tobytes(),
+        to_vectors(fixed).astype("<f4").tobytes(),
         to_codes(fixed).tobytes(),
     ]
 
@@ -106,7 +115,7 @@ class Eraser:
     def committed(self) -> None:
         """After a deletion's commit: do what is quick, and the rest in the background.  Raises nothing."""
         try:
-            self._drop_snapshot()
+            self.drop_snapshot()
             self.resume()
         except Exception as error:  # noqa: BLE001 - whatever it is, an error here would deny a commit
             logger.error("erasure is pending: ask for its receipt", extra={"kind": type(error).__name__})
@@ -133,7 +142,7 @@ class Eraser:
             if not pending:
                 return 0
             self._view.compact()
-            self._drop_snapshot()
+            self.drop_snapshot()
             prints = {
                 row.revision: self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
                 for row in pending
@@ -149,7 +158,8 @@ class Eraser:
         with self._realm.store.reading() as connection:
             return connection.execute(statement).all()
 
-    def _drop_snapshot(self) -> None:
+    def drop_snapshot(self) -> None:
+        """A snapshot made before a deletion holds what was deleted.  Raises GalleryError naming it."""
         if self._snapshot_path is None:
             return
         try:
@@ -173,9 +183,10 @@ class Eraser:
                     .values(completed_at_us=self._realm.now_us())
                 )
 
-    def receipt(self, revision: int, timeout_s: float) -> Receipt:
+    def receipt(self, revision: int, timeout_s: float, *, by_replica: bool = False) -> Receipt:
         """The signed receipt of a completed erasure, once every replica has followed it.
 
+        by_replica: there must be one.
         Raises NotFoundError for a revision that erased nothing, GalleryError if bytes or a replica remain.
         """
         self.complete()
@@ -190,6 +201,8 @@ class Eraser:
         prints = self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
         self._refuse_traces(prints, self._copies())
         followers = await_followers(self._realm, revision, timeout_s)
+        if by_replica and not followers:
+            raise GalleryError("the index lies in a server that a running service cleans: start it, then ask again")
         return Receipt.sign(self._realm, row, prints, followers)
 
     def prove(self, receipt: Receipt, further: Sequence[Path] = ()) -> list[str]:
@@ -198,15 +211,30 @@ class Eraser:
         Returns what was searched.  Raises GalleryError naming each place where bytes remain, or for a receipt that
         this realm did not sign.
         """
+        proof = self.search(receipt, further)
+        if proof.found:
+            raise GalleryError(f"erased bytes remain in {', '.join(proof.found)}: delete these copies, then ask again")
+        return list(proof.searched)
+
+    def search(self, receipt: Receipt, further: Sequence[Path] = ()) -> Proof:
+        """As `prove`, and tells what was found instead of raising."""
         prints = receipt.open(self._realm)
-        further = [file for path in further for file in _files_under(path)]
         self._realm.store.settle()
-        self._refuse_traces(prints, further)
-        for name, content in self._view.contents():
-            if prints.found_in(content):
-                raise GalleryError(f"erased bytes remain in {name}: rebuild it from the store")
-        files = [*self._realm.store.files(), *self._copies(), *further]
-        return [*map(str, files), *(name for name, _ in self._view.contents())]
+        named = [file for path in further for file in _files_under(path)]
+        files = [*self._realm.store.files(), *self._copies(), *named]
+        found = {str(path): windows for path, windows in prints.found_in_files(files).items()}
+        memory = self.search_memory(receipt)
+        return Proof((*map(str, files), *memory.searched), {**found, **memory.found})
+
+    def search_memory(self, receipt: Receipt) -> Proof:
+        """Look through the live indexes of this process alone; raises GalleryError for a foreign receipt."""
+        prints = receipt.open(self._realm)
+        searched, found = list[str](), dict[str, int]()
+        for name, contents in self._view.contents():
+            searched.append(name)
+            if windows := sum(prints.found_in(content) for content in contents):
+                found[name] = windows
+        return Proof(tuple(searched), found)
 
     def _refuse_traces(self, prints: Fingerprints, further: Sequence[Path]) -> None:
         files = [path for path in (*self._realm.store.files(), *further) if path.exists()]
@@ -216,8 +244,14 @@ class Eraser:
 
 
 def _files_under(path: Path) -> list[Path]:
-    """The file itself, or every file of a folder, e.g. of a database server's data directory."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """The file itself, or every file of a folder, e.g. of a database server's data directory.
+
+    Raises GalleryError if there is none: a mistyped path must not pass for one without traces.
+    """
+    found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not found or not all(file.exists() for file in found[:1]):
+        raise GalleryError(f"{path} is no file, and no folder with files: name what is to be searched")
+    return found
 
 
 def _gone(store: SqlStore, prints: Mapping[int, Fingerprints]) -> list[int]:

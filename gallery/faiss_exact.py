@@ -5,7 +5,7 @@ need no lock.  A removal copies one chunk without the row; nothing of the remove
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import faiss
@@ -47,6 +47,8 @@ class _Chunk:
 
 class FaissExactIndex:
     """A GalleryIndex for an embedded gallery."""
+
+    shared = False
 
     def __init__(self, dimension: int = 512, threads: int = 1, chunk_rows: int = _CHUNK_ROWS) -> None:
         """dimension: D.  threads: OpenMP threads a search uses for several probes at once.
@@ -145,6 +147,10 @@ class FaissExactIndex:
 
     def compact(self) -> None:
         """See GalleryIndex.  Removals leave nothing to do here."""
+
+    def contents(self) -> Iterator[memoryview]:
+        """See GalleryIndex.  The whole buffers: a row beyond `used` would be a copy left behind."""
+        yield from (chunk.vectors.reshape(-1).view(np.uint8).data for chunk in self._chunks)
 
     def snapshot(self) -> bytes:
         """See GalleryIndex."""

@@ -7,7 +7,7 @@ the rank-1 match differs from the exact one less than once in ten thousand searc
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,6 +73,8 @@ class _Scan:
 
 class FaissRabitqIndex:
     """A GalleryIndex of 64 bytes of scan code and 1 kB of row a template (D = 512)."""
+
+    shared = False
 
     def __init__(self, dimension: int = 512, threads: int = 1, segment_rows: int = _SEGMENT_ROWS) -> None:
         """dimension: D, a multiple of 8.  threads: that one search uses.
@@ -203,6 +205,11 @@ class FaissRabitqIndex:
         others = [self._workers.submit(_map, function, share) for share in shares[1:]]
         results = [_map(function, shares[0]), *(other.result() for other in others)]
         return [results[n % self._threads][n // self._threads] for n in range(len(items))]
+
+    def contents(self) -> Iterator[memoryview]:
+        """See GalleryIndex.  Rows, codes and the delta's whole buffer, in fixed point."""
+        for part in self._content.parts:
+            yield from part.contents()
 
     def snapshot(self) -> bytes:
         """See GalleryIndex.  Codes are made anew from the rows."""

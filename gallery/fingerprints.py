@@ -6,8 +6,6 @@ every byte offset at some 100 MB a second.  Linear fingerprints are only secret 
 gallery.erasure does.
 """
 
-import mmap
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duetface.errors import GalleryError
+from gallery.unpacking import Searchable, contents_of
 
 Fingerprint64s = NDArray[np.uint64]
 
@@ -61,7 +59,7 @@ class Fingerprints:
         """Number of windows."""
         return len(self.values)
 
-    def found_in(self, content: bytes | mmap.mmap) -> int:
+    def found_in(self, content: Searchable) -> int:
         """How many of the windows occur at any byte offset of the content."""
         if not len(self.values) or len(content) < WINDOW_BYTES:
             return 0
@@ -89,20 +87,9 @@ class Fingerprints:
 
     def _found_in_file(self, path: Path) -> int:
         try:
-            file = path.open("rb")
+            return sum(self.found_in(content) for content in contents_of(path))
         except FileNotFoundError:
             return 0  # a database server removes files of its own at any time
-        with file:
-            if not os.fstat(file.fileno()).st_size:
-                return 0
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content[:4] in _PACKED:
-                    raise GalleryError(f"{path} is compressed: its bytes cannot be searched; unpack it first")
-                return self.found_in(content)
-
-
-# Searching these would find nothing and prove nothing: gzip, zstd, Parquet, zip.
-_PACKED = {b"\x1f\x8b\x08\x00", b"\x28\xb5\x2f\xfd", b"PAR1", b"PK\x03\x04"}
 
 
 def _windows(secret: bytes) -> list[bytes]:

@@ -344,6 +344,8 @@ class Gallery:
 
     def refresh(self, progress: Progress | None = None) -> int:
         """Follow what other processes committed; returns the revision reached.  A replica calls it periodically."""
+        if not self._realm.vault.current:
+            self._realm.adopt_secrets()
         revision = self._view.catch_up(progress)
         if self._options.follower:
             followers.report(self._realm, self._options.follower, revision)

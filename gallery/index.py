@@ -5,7 +5,7 @@ One writer at a time calls add, remove, replay and restore; searches may run mea
 and each sees the state before or after a write, never one in between.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +52,12 @@ class IndexStatistics:
 
 
 class GalleryIndex(Protocol):
-    """What every index does; vectors are (B, D) float32 of unit length."""
+    """What every index does; vectors are (B, D) float32 of unit length.
+
+    shared: whether all processes of a realm see one and the same, and change it within transactions.
+    """
+
+    shared: bool
 
     def add(self, template_ids: Sequence[int], vectors: Vectors) -> None:
         """Add templates, all or none.  Raises ContractError for an id that is there, MessageError for bad vectors."""
@@ -68,6 +73,9 @@ class GalleryIndex(Protocol):
 
     def compact(self) -> None:
         """Finish what removals left to do, beside searches; afterwards nothing removed is in memory."""
+
+    def contents(self) -> Iterator[memoryview]:
+        """All that is held, removed or not, in forms that gallery.erasure knows: where a proof of erasure looks."""
 
     def snapshot(self) -> bytes:
         """The whole content; it is as secret as the templates, so gallery.snapshot seals it before it is stored."""

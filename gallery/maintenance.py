@@ -21,8 +21,9 @@ from gallery import (
     upgrading,
 )
 from gallery.checking import CheckReport
-from gallery.erasure import Eraser
-from gallery.ledger import Entry, from_us, to_us
+from gallery.erasure import Eraser, Proof
+from gallery.keys import KeyKind
+from gallery.ledger import Details, Entry, canonical, from_us, to_us
 from gallery.purging import PurgePolicy, PurgeReport
 from gallery.realm import Realm
 from gallery.receipt import Receipt
@@ -47,12 +48,28 @@ class Maintenance:
         self._eraser = eraser
         self._snapshot_path = snapshot_path
 
-    def erasure_receipt(self, revision: int, timeout_s: float = 30.0) -> Receipt:
+    def erasure_receipt(self, revision: int, timeout_s: float = 30.0, *, by_replica: bool = False) -> Receipt:
         """The signed receipt of the deletion that answered `revision`, once files and replicas are clean.
 
+        by_replica: only a running service can clean the index, so one must have followed.
         Raises NotFoundError for a revision that erased nothing, GalleryError naming what still holds bytes.
         """
-        return self._eraser.receipt(revision, timeout_s)
+        return self._eraser.receipt(revision, timeout_s, by_replica=by_replica)
+
+    def search_erased(self, receipt: Receipt, further_files: Sequence[Path] = ()) -> Proof:
+        """Search store, live indexes and further files or folders; tells where bytes remain.
+
+        Raises GalleryError for a receipt of another realm, or a file whose form hides its bytes.
+        """
+        return self._eraser.search(receipt, further_files)
+
+    def search_erased_in_memory(self, receipt: Receipt, actor: Actor) -> Proof:
+        """Search the live indexes of this process alone; audited, since others may ask for it."""
+        proof = self._eraser.search_memory(receipt)
+        outcome = "found" if proof.found else "clean"
+        with self._realm.writing() as writing:
+            writing.ledger.record(Entry(actor, "erasure_searched", receipt.subject_id, outcome))
+        return proof
 
     def prove_erased(self, receipt: Receipt, further_files: Sequence[Path] = ()) -> list[str]:
         """Search store, live indexes and further files (copies, dumps) for what a receipt says is gone.
@@ -61,13 +78,27 @@ class Maintenance:
         """
         return self._eraser.prove(receipt, further_files)
 
+    def add_key_versions(self, kinds: Sequence[KeyKind]) -> dict[KeyKind, int]:
+        """Make the next version of these secrets where they lie, and use it from now on; returns the numbers.
+
+        Raises ConfigError where only an operator can make one.
+        """
+        added = {kind: self._realm.vault.add_version(kind) for kind in kinds}
+        self._realm.adopt_secrets()
+        return added
+
+    def key_versions(self) -> dict[KeyKind, int]:
+        """The versions that seal now."""
+        return {"realm": self._realm.vault.realm_key_version, "rotation": self._realm.vault.rotation_version}
+
     def rotate_keys(
         self, actor: Actor, progress: Callable[[int], None] | None = None, stop: Stop | None = None
     ) -> Outdated:
-        """Move everything to the newest realm key and the newest rotation; add their files before (keys.py).
+        """Move everything to the newest realm key and the newest rotation; see `add_key_versions`.
 
         Every subject gets a fresh key; templates are re-issued without a picture.  May be stopped, killed, and
         started again.  progress: told the number of subjects done.  Returns what is left: zeros when complete.
+        Raises GalleryError if a long reader keeps the old keys' bytes in a log: to be run again.
         """
         done, after = 0, 0
         while not (stop is not None and stop()):
@@ -80,12 +111,22 @@ class Maintenance:
             if progress is not None:
                 progress(done)
         left = rekeying.count_outdated(self._realm)
-        if left == Outdated(0, 0) and done:
-            # Keys sealed under the old realm key must not outlive it on a page that SQLite has balanced.
-            self._realm.store.settle()
-            self._realm.store.rewrite()
-            self._realm.store.settle()
+        if left == Outdated(0, 0) and rekeying.unfinished(self._realm):
+            self._destroy_old_bytes(actor)
         return left
+
+    def _destroy_old_bytes(self, actor: Actor) -> None:
+        """Keys sealed under the old realm key must not outlive it in a log, a snapshot, or a page that was balanced."""
+        self._eraser.drop_snapshot()
+        if self._eraser.complete() or not self._realm.store.settle():
+            raise GalleryError("everything is under the newest keys, but a long reader keeps old bytes: run this again")
+        self._realm.store.rewrite()
+        if not self._realm.store.settle():
+            raise GalleryError("everything is under the newest keys, but a long reader keeps old bytes: run this again")
+        vault = self._realm.vault
+        details: Details = {"realm": vault.realm_key_version, "rotation": vault.rotation_version}
+        with self._realm.writing() as writing:
+            writing.ledger.record(Entry(actor, "keys_rotated", details=canonical(details)))
 
     def outdated(self) -> Outdated:
         """How much is still under older keys."""
@@ -133,9 +174,12 @@ class Maintenance:
         self._eraser.committed()
         return len(gone)
 
-    def check(self, space_digest: bytes, threshold: float) -> CheckReport:
-        """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration)."""
-        return checking.check(self._realm, self._view, space_digest, threshold)
+    def check(self, space_digest: bytes, threshold: float, good_quality: float = 0.0) -> CheckReport:
+        """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration).
+
+        good_quality: below it, [0, 1], a template is told as poor.
+        """
+        return checking.check(self._realm, self._view, space_digest, threshold, good_quality)
 
     def export(self, subject_id: str, actor: Actor, partition: str = "") -> dict[str, Any]:
         """Everything held about a person, as JSON-able values: record, consents, templates, audit rows.

@@ -39,6 +39,8 @@ _PARQUET = ".parquet"
 class MilvusIndex:
     """A GalleryIndex under an alias of its own.  It outlives the process."""
 
+    shared = False
+
     def __init__(self, milvus: Milvus, alias: str, dimension: int = 512, data_directory: Path | None = None) -> None:
         """alias: [a-z][a-z0-9_]*; made if it is missing.
 
@@ -139,6 +141,10 @@ class MilvusIndex:
             raise
         self._milvus.call(lambda client: client.drop_collection(old))
 
+    def contents(self) -> Iterator[memoryview]:
+        """See GalleryIndex.  What the server's files hold besides is searched by `prove_erased`."""
+        yield memoryview(self.snapshot())
+
     def snapshot(self) -> bytes:
         """See GalleryIndex."""
         pages = list(self._milvus.pages(self._alias))
@@ -181,8 +187,7 @@ class MilvusIndex:
                 raise GalleryError("an erased vector is still in the index: remove it from the index again")
         if self._data_directory is not None:
             windows = Fingerprints.of(secrets.token_bytes(16), [vector.astype("<f4").tobytes() for vector in vectors])
-            found = [path for path, content in _contents(self._data_directory) if windows.found_in(content)]
-            if found:
+            if found := windows.found_in_files(list(filter(Path.is_file, self._data_directory.rglob("*")))):
                 names = ", ".join(str(path.relative_to(self._data_directory)) for path in sorted(found))
                 raise GalleryError(
                     f"an erased vector is still in the index: its bytes are in {names} of the server's data directory"
@@ -194,23 +199,3 @@ class MilvusIndex:
             described = self._milvus.call(lambda client: client.describe_alias(self._alias))
             self._milvus.call(lambda client: client.drop_alias(self._alias))
             self._milvus.call(lambda client: client.drop_collection(described["collection_name"]))
-
-
-def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file's bytes; of a Parquet file, which may be packed, those of its columns."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == _PARQUET:
-            yield path, _unpacked(path)
-        elif path.is_file():
-            yield path, path.read_bytes()
-
-
-def _unpacked(path: Path) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
-
-    found = []
-    for column in parquet.read_table(path).columns:
-        for chunk in column.chunks:
-            found += [pyarrow.Buffer.to_pybytes(buffer) for buffer in chunk.buffers() if buffer is not None]
-    return b"".join(found)

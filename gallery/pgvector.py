@@ -7,7 +7,7 @@ by how much, on one's own probes.  Only rotated vectors get here.
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Hnsw:
 
 class PgVectorIndex:
     """A GalleryIndex in a table of its own.  It outlives the process: several replicas may share it."""
+
+    shared = True
 
     def __init__(
         self,
@@ -171,6 +173,10 @@ class PgVectorIndex:
         except BaseException:
             self._removed_since.set()
             raise
+
+    def contents(self) -> Iterator[memoryview]:
+        """See GalleryIndex.  What the server's files hold besides is searched by `prove_erased`."""
+        yield memoryview(self.snapshot())
 
     def snapshot(self) -> bytes:
         """See GalleryIndex."""

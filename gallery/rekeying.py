@@ -11,7 +11,7 @@ from gallery import subjects, templates
 from gallery.ledger import Entry
 from gallery.realm import Realm, Writing
 from gallery.records import Actor, ChangeKind
-from gallery.schema import subject_keys
+from gallery.schema import audit, subject_keys
 from gallery.schema import subjects as subjects_table
 from gallery.schema import templates as templates_table
 from gallery.subjects import StoredSubject
@@ -65,6 +65,15 @@ def next_due(realm: Realm, connection: Connection, after: int) -> SubjectPlace |
         .limit(1)
     ).first()
     return None if row is None else SubjectPlace(row.partition, row.subject_key, row.subject_id)
+
+
+def unfinished(realm: Realm) -> bool:
+    """Whether somebody was rekeyed since the last rotation whose old bytes were destroyed."""
+    last = select(func.max(audit.c.audit_id)).where(audit.c.realm_id == realm.realm_id)
+    with realm.store.reading() as connection:
+        rekeyed = connection.execute(last.where(audit.c.action == "subject_rekeyed")).scalar() or 0
+        finished = connection.execute(last.where(audit.c.action == "keys_rotated")).scalar() or 0
+    return rekeyed > finished
 
 
 def rekey_subject(writing: Writing, place: SubjectPlace, actor: Actor) -> None:

@@ -12,6 +12,7 @@ time.
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import faiss
 import numpy as np
@@ -28,6 +29,7 @@ ROW_STEP = 1 / 32767
 _GROUP = 4  # components a fast-scan look-up
 # Scores are rounded to 8 bits a look-up: a code that differs in a few weak components may score as high.
 _ALIKE = 64
+_READ_AT_ONCE = 8192
 
 
 def to_rows(vectors: Vectors) -> Rows:
@@ -75,6 +77,12 @@ class ScanCodes:
         faiss.omp_set_num_threads(1)
         estimates, rows = self._index.search(vectors, count)
         return estimates, rows
+
+    def contents(self) -> Iterator[memoryview]:
+        """The codes as to_codes makes them, read back from FAISS's own bytes, some at a time."""
+        for start in range(0, self._index.ntotal, _READ_AT_ONCE):
+            decoded = self._index.reconstruct_n(start, min(_READ_AT_ONCE, self._index.ntotal - start))
+            yield to_codes(decoded).reshape(-1).data
 
     def hold(self, row: Rows) -> bool:
         """Whether the code of one (D,) row is among these, looked up in FAISS's own bytes.

@@ -4,7 +4,7 @@ Both are replaced and never changed where a reader looks, so a search keeps what
 A removed template is marked first, and gone from memory when its segment is written anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import faiss
@@ -70,6 +70,11 @@ class Segment:
             part = slice(start, start + _ROWS_AT_ONCE)
             found[part] = inner_products(to_vectors(self.rows.take(places[part], axis=0)), query)
         return found
+
+    def contents(self) -> Iterator[memoryview]:
+        """Bytes of all rows and codes, removed or not."""
+        yield self.rows.reshape(-1).view(np.uint8).data
+        yield from self.codes.contents()
 
     def holds(self, row: Rows) -> bool:
         """Whether this (D,) row, or its code, is in memory here, removed or not."""
@@ -141,6 +146,10 @@ class Delta:
     def cosines(self, query: Vectors) -> tuple[TemplateIds, NDArray[np.float32]]:
         """Ids of the kept rows and their exact cosines with (D,) query."""
         return self.ids[: self.used][self.kept], inner_products(self.vectors[: self.used], query)[self.kept]
+
+    def contents(self) -> Iterator[memoryview]:
+        """Bytes of the whole buffer in fixed point, removed rows and room for growth included."""
+        yield to_rows(self.vectors).reshape(-1).view(np.uint8).data
 
     def holds(self, row: Rows) -> bool:
         """Whether this (D,) row is anywhere in the buffer, removed or not."""

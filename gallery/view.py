@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, select
 
-from duetface.errors import OverloadedError
+from duetface.errors import GalleryError, OverloadedError
 from gallery.index import GalleryIndex, IndexChange, Vectors
 from gallery.ledger import read_changes
 from gallery.realm import Realm, Writing
@@ -79,8 +79,18 @@ class Space:
 class View:
     """All spaces of a realm.  One thread at a time follows; any number search meanwhile, without a lock."""
 
-    def __init__(self, store: SqlStore, realm_id: int, vault: Vault, factory: IndexFactory, dimension: int) -> None:
-        """Empty until the first catch_up."""
+    def __init__(
+        self,
+        store: SqlStore,
+        realm_id: int,
+        vault: Vault,
+        factory: IndexFactory,
+        dimension: int,
+        *,
+        indexed: bool = True,
+    ) -> None:
+        """Empty until the first catch_up; for ever if not `indexed`: such a view is never searched."""
+        self._indexed = indexed
         self._store = store
         self._realm_id = realm_id
         self._vault = vault
@@ -109,12 +119,16 @@ class View:
 
         Raises OverloadedError if the store itself has not got there yet: a replica of the database is behind.
         """
+        if not self._indexed:
+            raise GalleryError("this gallery was opened without an index: ask the service")
         revision = max(revision, self._committed)
         if self.applied_revision < revision and self.catch_up() < revision:
             raise OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Follow the change feed to its end; returns the revision reached.  The first time, load everything."""
+        if not self._indexed:
+            return 0
         with self._following, self._store.reading() as connection:
             if self.applied_revision == 0:
                 self._load(connection, progress)
@@ -220,6 +234,11 @@ class View:
                     best[subject] = max(similarity, best.get(subject, -2.0))
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]
 
+    @property
+    def indexed(self) -> bool:
+        """Whether there are indexes at all."""
+        return self._indexed
+
     @contextmanager
     def standing(self) -> Iterator[tuple[int, dict[SpaceKey, Space]]]:
         """The revision followed to, and all spaces, while nothing is followed."""
@@ -237,10 +256,11 @@ class View:
         with self._following:
             self._spaces, self.applied_revision = spaces, revision
 
-    def compact(self) -> None:
-        """Let every index finish its removals; searches go on meanwhile."""
+    def compact(self, *, shared: bool = True) -> None:
+        """Let every index finish its removals; searches go on meanwhile.  shared: those of all processes as well."""
         for space in self._spaces.values():
-            space.index.compact()
+            if shared or not space.index.shared:
+                space.index.compact()
 
     def held(self, partition: str, space_digest: bytes) -> set[int]:
         """The template ids that the indexes hold of a space."""
@@ -248,10 +268,10 @@ class View:
         spaces = (space for key, space in self._spaces.items() if (key.partition, key.space_digest) == wanted)
         return {int(i) for space in spaces for i in space.index.ids()}
 
-    def contents(self) -> Iterator[tuple[str, bytes]]:
-        """The whole content of each index, with a name for people."""
+    def contents(self) -> Iterator[tuple[str, Iterator[memoryview]]]:
+        """All that each index holds, removed or not, with a name for people."""
         for key, space in self._spaces.items():
-            yield f"the index of space {key.space_digest.hex()[:12]}", space.index.snapshot()
+            yield f"the index of space {key.space_digest.hex()[:12]}", space.index.contents()
 
     def searched(self, partition: str, space_digest: bytes) -> int:
         """How many templates `rank` compares with; nothing is asked of the store."""

@@ -12,8 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from duetface.errors import ContractError, GalleryError, MessageError
 from gallery.brute_force import BruteForceIndex
+from gallery.erasure import forms_of
 from gallery.faiss_exact import FaissExactIndex
 from gallery.faiss_rabitq import FaissRabitqIndex
+from gallery.fingerprints import Fingerprints
 from gallery.index import GalleryIndex, IndexChange
 from tests.servers import milvus_index, pgvector_index
 from tests.unit.gallery.world import person
@@ -254,6 +256,21 @@ def test_erasure_is_proven_on_what_is_held(kind):
     index.prove_erased(people(7))
     with pytest.raises(GalleryError, match="still in the index"):
         index.prove_erased(people(7, 8))
+
+
+@every_index
+def test_a_search_of_all_that_is_held_finds_what_is_there_and_nothing_that_is_gone(kind):
+    """By fingerprints, as a receipt does; removed rows count until a compaction has taken them out of memory."""
+    index = filled(kind, 20)
+    prints = Fingerprints.of(bytes(16), [form for vector in people(7) for form in forms_of(vector)])
+
+    def found() -> int:
+        return sum(prints.found_in(content) for content in index.contents())
+
+    assert found() > 0
+    index.remove([7])
+    index.compact()
+    assert found() == 0
 
 
 @every_index

@@ -29,7 +29,7 @@ def test_two_names_of_one_person_and_a_strangers_picture_are_found(world, monkey
     wrong = world.gallery.add_template("bob", SPACE, person(9), 0.5, "d", OPERATOR)
     report = world.gallery.maintenance.check(SPACE, threshold=0.45)
     assert report.alike == (("alias", "alice"),)
-    assert report.odd == (wrong.template_id,)
+    assert (report.false_matches, report.odd) == (2, (("bob", wrong.template_id),))
 
 
 def test_an_index_that_differs_from_the_store_is_told(world):
@@ -54,3 +54,11 @@ def test_a_tampered_store_is_refused(world):
     world.sqlite("UPDATE templates SET quality = 0.9, ciphertext = zeroblob(600)")
     with pytest.raises(GalleryError, match="template 2"):
         world.gallery.maintenance.check(SPACE, threshold=0.45)
+
+
+def test_poor_pictures_are_told_by_name(world):
+    """An operator takes a better one; half the quality is asked for here."""
+    world.enrol("alice", 1)
+    poor = world.gallery.add_template("alice", SPACE, person(1, 1), 0.1, "d", OPERATOR)
+    assert world.gallery.maintenance.check(SPACE, 0.45, good_quality=0.5).poor == (("alice", poor.template_id),)
+    assert world.gallery.maintenance.check(SPACE, 0.45).poor == ()

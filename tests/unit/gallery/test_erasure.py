@@ -89,11 +89,15 @@ def test_the_index_holds_nothing_of_an_erased_subject(world):
     world.enrol("alice", 1)
     rotated = world.gallery._realm.vault.rotate(person(1)[None])[0]
     forms = Fingerprints.of(bytes(16), forms_of(rotated))
-    held = [content for _, content in world.gallery._view.contents()]
-    assert sum(forms.found_in(content) for content in held) > 0
+    assert found_in_memory(world, forms) > 0
     world.gallery.delete_subject("alice", OPERATOR)
     world.gallery.complete_erasures()
-    assert sum(forms.found_in(content) for _, content in world.gallery._view.contents()) == 0
+    assert found_in_memory(world, forms) == 0
+
+
+def found_in_memory(world, prints):
+    """Windows in all that the live indexes hold."""
+    return sum(prints.found_in(content) for _, contents in world.gallery._view.contents() for content in contents)
 
 
 def test_a_receipt_is_signed_and_proves_again_at_any_time(world, tmp_path):
@@ -337,3 +341,25 @@ def test_a_long_reader_delays_the_receipt_and_not_the_deletion(tmp_path):
             world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
     assert world.gallery.maintenance.erasure_receipt(revision, timeout_s=0).subject_id == "alice"
     world.gallery.close()
+
+
+def test_a_path_that_names_nothing_proves_nothing(world, tmp_path):
+    """A slip in a path must not read as "nothing found"."""
+    world.enrol("alice", 1)
+    receipt = world.gallery.maintenance.erasure_receipt(world.gallery.delete_subject("alice", OPERATOR))
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "mistyped.db", tmp_path / "empty"):
+        with pytest.raises(GalleryError, match="is no file, and no folder with files"):
+            world.gallery.maintenance.search_erased(receipt, [path])
+
+
+def test_a_receipt_needs_a_replica_where_only_one_can_clean_the_index(world):
+    """Milvus is cleaned by the service; without one running, nobody knows what lies there."""
+    world.enrol("alice", 1)
+    revision = world.gallery.delete_subject("alice", OPERATOR)
+    with pytest.raises(GalleryError, match="a running service cleans: start it"):
+        world.gallery.maintenance.erasure_receipt(revision, by_replica=True)
+    with Gallery.open(world.url, "hq", KEYS, world.clock, replace(OPTIONS, follower="replica-2")) as replica:
+        replica.refresh()
+        receipt = world.gallery.maintenance.erasure_receipt(revision, by_replica=True)
+    assert receipt.followers == ["replica-2"]

@@ -1,11 +1,8 @@
-import gzip
 import os
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duetface.errors import GalleryError
 from gallery.fingerprints import WINDOW_BYTES, Fingerprints
 
 KEY = bytes(range(16))
@@ -72,10 +69,3 @@ def test_files_are_searched_and_named(tmp_path):
     (tmp_path / "dirty").write_bytes(os.urandom(999) + secret)
     found = prints.found_in_files(sorted(tmp_path.iterdir()))
     assert found == {tmp_path / "dirty": len(prints)}
-
-
-def test_a_compressed_file_is_refused_and_not_called_clean(tmp_path):
-    """Searching packed bytes proves nothing."""
-    (tmp_path / "copy.gz").write_bytes(gzip.compress(os.urandom(100)))
-    with pytest.raises(GalleryError, match=r"copy\.gz is compressed"):
-        Fingerprints.of(KEY, [os.urandom(64)]).found_in_files([tmp_path / "copy.gz"])

@@ -8,10 +8,12 @@ import pytest
 from duetface.errors import ConfigError, GalleryError
 from gallery import snapshot
 from gallery.gallery import Gallery
+from gallery.key_files import FileKeys, create_key_files
 from gallery.keys import HeldKeys
 from gallery.purging import PurgePolicy
 from gallery.records import ChangeKind
 from gallery.rekeying import Outdated
+from tests.unit.gallery.test_erasure import a_reader
 from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
 
 BOTH = HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32, 2: b"S" * 32})
@@ -107,7 +109,8 @@ def test_every_reissued_template_is_in_the_feed_and_every_rekeyed_subject_in_the
     gallery.maintenance.rotate_keys(OPERATOR)
     assert [change.kind for change in gallery.changes(first)] == [ChangeKind.TEMPLATE_REISSUED] * 6
     assert [row.action for row in gallery.audit(first)].count("subject_rekeyed") == 3
-    assert gallery.verify_audit() == first + 9
+    assert gallery.audit(gallery.last_audit_id - 1)[0].action == "keys_rotated"
+    assert gallery.verify_audit() == first + 10
 
 
 def test_a_stolen_old_database_does_not_open_with_the_new_keys_alone(world, tmp_path):
@@ -313,3 +316,102 @@ def test_without_a_path_there_is_no_snapshot(world):
     """Said, instead of a file in the working folder."""
     with pytest.raises(GalleryError, match="no snapshot path"):
         world.gallery.maintenance.write_snapshot()
+
+
+@pytest.fixture
+def filed(tmp_path):
+    """A gallery whose keys are files, and another process's view of it that searches, as a service does."""
+    create_key_files(tmp_path / "keys")
+    world = World(tmp_path, keys=FileKeys(tmp_path / "keys"))
+    three_people(world)
+    with Gallery.open(world.url, "hq", FileKeys(tmp_path / "keys"), world.clock, OPTIONS) as service:
+        yield world, service
+    world.gallery.close()
+
+
+def test_a_running_service_answers_all_through_a_rotation_that_another_process_does(filed):
+    """It meets rows under a key that it has never seen, before it has looked at the feed, and finds the file."""
+    world, service = filed
+    before, done = answers(service), list[int]()
+    operator = world.gallery.maintenance
+    assert operator.add_key_versions(["realm", "rotation"]) == {"realm": 2, "rotation": 2}
+    operator.rotate_keys(OPERATOR, progress=done.append, stop=lambda: len(done) == 2)
+    for number, name in enumerate(("alice", "bob", "carl"), start=1):
+        assert service.verify_similarity(name, person(number), SPACE) > 0.99
+    assert answers(service) == pytest.approx(before)
+    service.refresh()
+    assert answers(service) == pytest.approx(before)
+    assert operator.rotate_keys(OPERATOR) == Outdated(0, 0)
+    service.refresh()
+    assert service.maintenance.key_versions() == {"realm": 2, "rotation": 2}
+    assert [space.rotation_version for space in service.statistics().spaces] == [2]
+    service.create_subject("dora", "", consent(world.clock), OPERATOR)
+    service.add_template("dora", SPACE, person(4), 0.5, "d", OPERATOR)
+    assert operator.outdated() == Outdated(0, 0)
+    (world.folder / "keys" / "realm.key").unlink()
+    (world.folder / "keys" / "rotation.key").unlink()
+    assert answers(world.reopen(FileKeys(world.folder / "keys"))) == pytest.approx(before)
+
+
+def test_an_enrolment_in_the_middle_of_a_rotation_is_found_after_it(filed):
+    """The service may still turn by the old rotation: what it stores says so, and the next round moves it."""
+    world, service = filed
+    operator = world.gallery.maintenance
+    operator.add_key_versions(["rotation"])
+    operator.rotate_keys(OPERATOR)
+    service.add_template("alice", SPACE, person(1, 7), 0.5, "d", OPERATOR)
+    assert operator.outdated() == Outdated(1, 1)
+    assert service.verify_similarity("alice", person(1, 7), SPACE) > 0.99
+    assert operator.rotate_keys(OPERATOR) == Outdated(0, 0)
+    assert service.verify_similarity("alice", person(1, 7), SPACE) > 0.99
+
+
+def test_a_wrong_new_key_on_a_replica_is_refused_and_nothing_is_sealed_under_it(filed, tmp_path):
+    """Somebody made a second version by hand instead of copying it: two realms in one store would be the end."""
+    world, _ = filed
+    (tmp_path / "other").mkdir()
+    for path in (world.folder / "keys").iterdir():
+        (tmp_path / "other" / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "other" / path.name).chmod(0o600)
+    with Gallery.open(world.url, "hq", FileKeys(tmp_path / "other"), world.clock, OPTIONS) as replica:
+        world.gallery.maintenance.add_key_versions(["realm", "rotation"])
+        for kind in ("realm", "rotation"):
+            FileKeys(tmp_path / "other").add_version(kind, 2)
+        with pytest.raises(GalleryError, match=r"was made with another realm key \(version 2\)"):
+            replica.refresh()
+        replica.create_subject("eve", "", consent(world.clock), OPERATOR)
+        assert replica.maintenance.key_versions() == {"realm": 1, "rotation": 1}
+        world.gallery.maintenance.rotate_keys(OPERATOR)
+        with pytest.raises(GalleryError, match="another realm key"):
+            replica.verify_similarity("alice", person(1), SPACE)
+
+
+def test_a_rotation_ends_by_destroying_old_bytes_even_if_it_was_stopped_just_before(world, monkeypatch):
+    """The last subject is done, the process dies: the next call finds nobody left, and cleans all the same."""
+    three_people(world)
+    old = [key for (key,) in world.sqlite("SELECT sealed_key FROM subject_keys")]
+    gallery = world.reopen(BOTH)
+    monkeypatch.setattr(type(gallery.maintenance), "_destroy_old_bytes", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gallery.maintenance.rotate_keys(OPERATOR)
+    monkeypatch.undo()
+    rewritten = list[int]()
+    rewrite = gallery._realm.store.rewrite
+    monkeypatch.setattr(gallery._realm.store, "rewrite", lambda: rewritten.append(1) or rewrite())
+    for _ in range(2):
+        assert gallery.maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
+    assert rewritten == [1]
+    content = b"".join(path.read_bytes() for path in world.folder.glob("gallery.db*"))
+    assert not [key for key in old if key[16:32] in content]
+    assert gallery.audit(gallery.last_audit_id - 1)[0].details == {"realm": 2, "rotation": 2}
+
+
+def test_a_long_reader_keeps_a_rotation_from_calling_itself_done(tmp_path):
+    """It may still read pages with the old sealed keys."""
+    world = World(tmp_path, options=replace(OPTIONS, busy_timeout_ms=50))
+    three_people(world)
+    gallery = world.reopen(BOTH)
+    with a_reader(world), pytest.raises(GalleryError, match="a long reader keeps old bytes: run this again"):
+        gallery.maintenance.rotate_keys(OPERATOR)
+    assert gallery.maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
+    gallery.close()
