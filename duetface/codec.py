@@ -38,10 +38,9 @@ _OUTCOME = {
 
 @dataclass(frozen=True)
 class ReceivedProbe:
-    """What the service reads of one probe: the face under the first split that it serves."""
+    """What the service reads of one probe: the face under each split that it serves, by the split's digest."""
 
-    face: ProtectedFace
-    split: SplitSpec
+    faces: Mapping[bytes, ProtectedFace]
     quality: Quality
     liveness: LivenessLevel
     age_us: int
@@ -147,10 +146,8 @@ def probe_from_bytes(data: bytes, splits: Mapping[bytes, SplitSpec]) -> Received
         raise ContractError("no split of the probe is served here: update the agent, or ask for the served splits")
     if not message.HasField("quality"):
         raise MessageError("the probe has no quality: measure it on the device")
-    split = splits[served[0].split_digest]
     return ReceivedProbe(
-        face=face_from_message(served[0], split),
-        split=split,
+        faces={face.split_digest: face_from_message(face, splits[face.split_digest]) for face in served},
         quality=_quality_from_message(message.quality),
         liveness=_liveness_from_message(message.liveness),
         age_us=message.age_us,

@@ -22,8 +22,20 @@ _PURPOSE = "index snapshots"
 def save(realm: Realm, view: View, path: Path) -> int:
     """Write the indexes as they are now; returns the revision they have followed to.
 
-    Changes wait meanwhile, searches do not.
+    Changes wait while the indexes are copied, searches do not.  Raises GalleryError, see snapshot.write.
     """
+    headers: list[snapshot.Header] = []
+
+    def collect() -> snapshot.Content:
+        content = _content(realm, view)
+        headers.append(content.header)
+        return content
+
+    snapshot.write(path, collect)
+    return headers[0].revision
+
+
+def _content(realm: Realm, view: View) -> snapshot.Content:
     version = realm.vault.realm_key_version
     with view.standing() as (revision, spaces):
         indexes = {key: space.index.snapshot() for key, space in spaces.items()}
@@ -42,8 +54,7 @@ def save(realm: Realm, view: View, path: Path) -> int:
         names=[json.dumps([k.partition, k.space_digest.hex(), k.rotation_version, p]) for k in spaces for p in "ir"],
         lengths=[len(part) for key in spaces for part in (indexes[key], rosters[key])],
     )
-    snapshot.write(path, realm.vault.derive(_PURPOSE, version), header, parts())
-    return revision
+    return snapshot.Content(realm.vault.derive(_PURPOSE, version), header, parts())
 
 
 def load(realm: Realm, view: View, path: Path) -> bool:

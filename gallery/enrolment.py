@@ -4,6 +4,7 @@ They write rows, change feed and audit together; gallery.gallery commits them an
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, select, update
 
@@ -14,7 +15,7 @@ from gallery.fingerprints import Fingerprints
 from gallery.index import Vectors
 from gallery.ledger import Details
 from gallery.realm import Writing
-from gallery.records import Actor, AddedTemplate, ChangeKind, Consent
+from gallery.records import Actor, AddedTemplate, ChangeKind, Consent, Upgrade
 from gallery.schema import consents
 from gallery.schema import subjects as subjects_table
 from gallery.schema import templates as templates_table
@@ -24,12 +25,16 @@ from gallery.vault import SubjectPlace, TemplatePlace
 
 @dataclass(frozen=True)
 class NewTemplate:
-    """A template to be stored.  rotated: (D,) float32 in the frame of that version of the rotation."""
+    """A template to be stored.
+
+    rotated: (D,) float32 in the frame of that version of the rotation.  upgrade: set if no operator adds it.
+    """
 
     space_digest: bytes
     rotation_version: int
     rotated: Vectors
     capture: Capture
+    upgrade: Upgrade | None = None
 
 
 def create_subject(
@@ -57,7 +62,20 @@ def record_consent(writing: Writing, partition: str, subject_id: str, consent: C
     subjects.insert_consent(
         writing.connection, writing.realm_id, place.subject_key, number, consent, writing.ledger.now_us
     )
-    return _subject_changed(writing, place, actor, "consent recorded")
+    details = {"purpose": consent.purpose, "consent_version": consent.version}
+    return _subject_changed(writing, place, actor, "consent recorded", details)
+
+
+def renew_consent(writing: Writing, partition: str, subject_id: str, expires_at: datetime | None, actor: Actor) -> int:
+    """Give the newest consent that holds now another end; the templates under it answer until then.
+
+    expires_at: None for no end.  Raises ConsentError if none holds, or the new end has passed already.
+    """
+    place = subjects.require_subject(writing.connection, writing.realm_id, partition, subject_id).place
+    before_us, after_us = subjects.move_end(
+        writing.connection, writing.realm_id, place.subject_key, expires_at, writing.ledger.now_us
+    )
+    return _subject_changed(writing, place, actor, "consent renewed", {"before_us": before_us, "after_us": after_us})
 
 
 def withdraw_consents(writing: Writing, partition: str, subject_id: str, actor: Actor) -> int:
@@ -90,14 +108,16 @@ def set_hold(writing: Writing, partition: str, subject_id: str, *, held: bool, a
     return _subject_changed(writing, place, actor, "held" if held else "hold lifted")
 
 
-def _subject_changed(writing: Writing, place: SubjectPlace, actor: Actor, what: str) -> int:
+def _subject_changed(
+    writing: Writing, place: SubjectPlace, actor: Actor, what: str, further: Details | None = None
+) -> int:
     return writing.ledger.change(
         ChangeKind.SUBJECT_CHANGED,
         actor,
         partition=place.partition,
         subject_key=place.subject_key,
         subject_id=place.subject_id,
-        details={"what": what},
+        details={"what": what, **(further or {})},
     )
 
 
@@ -119,7 +139,13 @@ def add_template(
     key = writing.vault.open_subject_key(subject.place, subject.key)
     ciphertext = writing.vault.seal_template(key, place, new.rotated)
     templates.insert_template(
-        writing.connection, writing.realm_id, place, ciphertext, new.capture, writing.ledger.now_us
+        writing.connection,
+        writing.realm_id,
+        place,
+        ciphertext,
+        new.capture,
+        writing.ledger.now_us,
+        as_in_space=new.upgrade.from_space if new.upgrade else b"",
     )
     revision = writing.ledger.change(
         ChangeKind.TEMPLATE_ADDED,
@@ -128,9 +154,14 @@ def add_template(
         subject_key=subject_key,
         template_id=place.template_id,
         subject_id=subject.place.subject_id,
-        details={"device": new.capture.device, "space": new.space_digest.hex()},
+        details={"device": new.capture.device, "space": new.space_digest.hex(), **_origin(new.upgrade)},
     )
     return AddedTemplate(place.template_id, revision)
+
+
+def _origin(upgrade: Upgrade | None) -> dict[str, str]:
+    """Which decision a template came from, for the audit."""
+    return {} if upgrade is None else {"decision_id": upgrade.decision_id, "from_space": upgrade.from_space.hex()}
 
 
 def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> int:

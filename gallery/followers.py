@@ -12,7 +12,28 @@ from gallery.schema import followers
 
 # A replica that was not seen for this long has stopped: its memory, and the templates in it, are gone.
 _LOST_AFTER = timedelta(minutes=5)
+_SEEN_EVERY = timedelta(minutes=1)
 _POLL_S = 0.05
+
+
+class Reporter:
+    """Says how far this replica has followed: at once where something was removed, else once a minute.
+
+    An erasure is all that waits for replicas; a row written for every enrolment would double its cost.
+    """
+
+    def __init__(self, realm: Realm, name: str) -> None:
+        """name: of the replica; empty: nothing is ever said."""
+        self._realm = realm
+        self._name = name
+        self._next_us = 0
+
+    def report(self, revision: int, *, removed: bool) -> None:
+        """removed: whether what was followed since the last report took anything away."""
+        now_us = self._realm.now_us()
+        if self._name and (removed or now_us >= self._next_us):
+            report(self._realm, self._name, revision)
+            self._next_us = now_us + _SEEN_EVERY // timedelta(microseconds=1)
 
 
 def report(realm: Realm, name: str, revision: int) -> None:

@@ -3,24 +3,22 @@
 Every call blocks and may be made from any thread.  A call that returns is committed; one that raises left nothing.
 """
 
-import logging
-from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import func, select
+from sqlalchemy import Column, func, select
 
-from duetface.errors import ContractError, MessageError
-from gallery import checkpoint, enrolment, failures, followers, recognition, subjects, templates
+from duetface.errors import MessageError
+from gallery import checkpoint, decisions, enrolment, failures, followers, recognition, subjects, templates
 from gallery.enrolment import NewTemplate
 from gallery.erasure import Eraser
-from gallery.index import Vectors, check_vectors
-from gallery.indexes import faiss_exact
+from gallery.index import Vectors
 from gallery.keys import KeyProvider
 from gallery.ledger import Details, Entry, canonical, read_audit, read_changes, verify_audit
 from gallery.maintenance import Maintenance
 from gallery.migrate import migrate
+from gallery.options import GalleryOptions as GalleryOptions
 from gallery.realm import Realm, open_realm
 from gallery.records import (
     Actor,
@@ -35,39 +33,15 @@ from gallery.records import (
     SubjectMatch,
     SubjectRecord,
     TemplateRecord,
+    Upgrade,
 )
 from gallery.schema import realms
 from gallery.schema import subjects as subjects_table
 from gallery.store import SqlStore
 from gallery.subjects import check_subject_id, check_text
 from gallery.templates import Capture
-from gallery.view import IndexFactory, Progress, View, changing
+from gallery.view import Progress, View, changing
 from gallery.wakeup import Wakeup
-
-logger = logging.getLogger(__name__)
-
-DIGEST_BYTES = 32
-
-
-@dataclass(frozen=True)
-class GalleryOptions:
-    """What a site may choose.
-
-    dimension: D of every embedding.  templates_per_subject: most templates of one subject in one space.
-    spaces: the only template spaces accepted, or None for any.
-    index_factory: makes an index of a dimension; gallery.indexes has one of each kind.
-    busy_timeout_ms: how long a SQLite write waits for another process's lock.
-    snapshot_path: where Maintenance.write_snapshot writes, and open begins with, sealed copies of the indexes.
-    follower: name of this process if it is a replica: erasures wait until it has followed (`refresh`).
-    """
-
-    dimension: int = 512
-    templates_per_subject: int = 64
-    spaces: frozenset[bytes] | None = None
-    index_factory: IndexFactory = faiss_exact
-    busy_timeout_ms: int = 5000
-    snapshot_path: Path | None = None
-    follower: str = ""
 
 
 class Gallery:
@@ -83,13 +57,15 @@ class Gallery:
         self._view = View(realm.store, realm.realm_id, realm.vault, options.index_factory, options.dimension)
         self._eraser = Eraser(realm, self._view, options.snapshot_path)
         self._verifier = recognition.Verifier(realm, options.dimension)
+        self._reporter = followers.Reporter(realm, options.follower)
+        self._removals_seen = 0
 
     @classmethod
     def create(
         cls, database_url: str, realm: str, keys: KeyProvider, clock: Clock, options: GalleryOptions | None = None
     ) -> Self:
         """Make the database if it is not there, and the realm in it; the same as open if both are there."""
-        return cls._open(database_url, realm, keys, clock, options or GalleryOptions(), None, create=True)
+        return cls._open(database_url, realm, keys, clock, options or GalleryOptions(), None, create=True, load=True)
 
     @classmethod
     def open(
@@ -100,13 +76,18 @@ class Gallery:
         clock: Clock,
         options: GalleryOptions | None = None,
         progress: Progress | None = None,
+        *,
+        load: bool = True,
     ) -> Self:
         """Open, migrate an older store after a copy, check the keys, and load the indexes.
 
         database_url: a path or SQLAlchemy's URL.  progress: told the number of templates loaded so far.
+        load: False leaves that to `load`, before which nobody is found by a search.
         Raises GalleryError or ConfigError, naming file and remedy, if anything is missing, newer, damaged or foreign.
         """
-        return cls._open(database_url, realm, keys, clock, options or GalleryOptions(), progress, create=False)
+        return cls._open(
+            database_url, realm, keys, clock, options or GalleryOptions(), progress, create=False, load=load
+        )
 
     @classmethod
     def _open(
@@ -119,20 +100,27 @@ class Gallery:
         progress: Progress | None,
         *,
         create: bool,
+        load: bool,
     ) -> Self:
         store = SqlStore(database_url, create=create, busy_timeout_ms=options.busy_timeout_ms)
         try:
             migrate(store, create=create)
             opened = open_realm(store, realm, keys, clock, dimension=options.dimension, create=create)
             gallery = cls(opened, options)
-            if options.snapshot_path is not None:
-                checkpoint.load(opened, gallery._view, options.snapshot_path)
-            gallery.refresh(progress)
-            gallery._eraser.resume()
+            if load:
+                gallery.load(progress)
         except BaseException:
             store.close()
             raise
         return gallery
+
+    def load(self, progress: Progress | None = None) -> int:
+        """Fill the indexes, from a snapshot as far as one goes, then from the store; returns the revision reached."""
+        if self._options.snapshot_path is not None:
+            checkpoint.load(self._realm, self._view, self._options.snapshot_path)
+        revision = self.refresh(progress)
+        self._eraser.resume()
+        return revision
 
     def close(self) -> None:
         """Close the database; the gallery must not be used afterwards.  Pending erasures stay so for the next start."""
@@ -165,6 +153,14 @@ class Gallery:
         with changing(self._realm, self._view) as writing:
             return enrolment.record_consent(writing, partition, check_subject_id(subject_id), consent, actor)
 
+    def renew_consent(self, subject_id: str, expires_at: datetime | None, actor: Actor, partition: str = "") -> int:
+        """Give the consent that holds now another end (None: none), and its templates with it.  Returns the revision.
+
+        Raises NotFoundError, ConsentError if none holds.
+        """
+        with changing(self._realm, self._view) as writing:
+            return enrolment.renew_consent(writing, partition, check_subject_id(subject_id), expires_at, actor)
+
     def withdraw_consents(self, subject_id: str, actor: Actor, partition: str = "") -> int:
         """End every consent of a subject now: its templates stop answering at once.  Returns the revision."""
         with changing(self._realm, self._view) as writing:
@@ -184,20 +180,24 @@ class Gallery:
         device: str,
         actor: Actor,
         partition: str = "",
+        upgrade: Upgrade | None = None,
     ) -> AddedTemplate:
         """Rotate, seal and store one embedding.
 
         embedding: (D,) float32 of unit length.  quality: [0, 1].  device: who captured it.
+        upgrade: set if it comes from a decision in another space and not from an operator.
         Raises NotFoundError, ConsentError, MessageError for a bad embedding, ContractError for a foreign space,
         TemplateLimitError.
         """
-        checked = self._check_embedding(embedding, space_digest)
+        checked = self._options.check_embedding(embedding, space_digest)
         if not 0 <= quality <= 1:
             raise MessageError("a template's quality must lie in [0, 1]")
         capture = Capture(float(quality), check_text(device, 128, "a device's name"))
         version = self._realm.vault.rotation_version  # read once: another process may begin a rotation at any moment
-        new = NewTemplate(space_digest, version, self._realm.vault.rotate(checked, version)[0], capture)
+        new = NewTemplate(space_digest, version, self._realm.vault.rotate(checked, version)[0], capture, upgrade)
         limit = self._options.templates_per_subject
+        if upgrade is not None:
+            limit = min(limit, upgrade.most)
         with changing(self._realm, self._view) as writing:
             return enrolment.add_template(writing, partition, check_subject_id(subject_id), new, limit, actor)
 
@@ -254,6 +254,13 @@ class Gallery:
             stored = subjects.require_subject(connection, realm_id, partition, check_subject_id(subject_id))
             return templates.read_records(connection, realm_id, stored)
 
+    def template_counts(self, subject_id: str, partition: str = "") -> dict[bytes, int]:
+        """How many templates a subject has in each space whose consent holds; empty for an unknown subject."""
+        with self._realm.store.reading() as connection:
+            now_us = self._realm.now_us()
+            normal = check_subject_id(subject_id)
+            return templates.count_by_space(connection, self._realm.realm_id, partition, normal, now_us)
+
     def verify_similarity(
         self, subject_id: str, embedding: Vectors, space_digest: bytes, partition: str = "", at_least_revision: int = 0
     ) -> float | None:
@@ -261,7 +268,7 @@ class Gallery:
 
         embedding: (D,) float32 of unit length.  Unknown subjects take the same work as known ones.
         """
-        checked = self._check_embedding(embedding, space_digest)
+        checked = self._options.check_embedding(embedding, space_digest)
         self._view.require(at_least_revision)
         return self._verifier.similarity(partition, check_subject_id(subject_id), checked, space_digest)
 
@@ -272,38 +279,16 @@ class Gallery:
 
         embedding: (D,) float32 of unit length.
         """
-        checked = self._check_embedding(embedding, space_digest)
+        checked = self._options.check_embedding(embedding, space_digest)
         if k < 1:
             raise MessageError(f"{k} subjects asked for: expected 1 or more")
         self._view.require(at_least_revision)
         return recognition.identify(self._realm, self._view, partition, checked, space_digest, k)
 
-    def _check_embedding(self, embedding: Vectors, space_digest: bytes) -> Vectors:
-        """(1, D); raises MessageError, ContractError."""
-        if len(space_digest) != DIGEST_BYTES:
-            raise MessageError(f"a space digest has {len(space_digest)} bytes: expected {DIGEST_BYTES}")
-        if self._options.spaces is not None and space_digest not in self._options.spaces:
-            raise ContractError("the template space is not one that this gallery accepts: use a space of the service")
-        return check_vectors(embedding[None], self._options.dimension)
-
     def record_decision(self, record: DecisionRecord) -> int:
         """Audit one decision and move its counters, in one transaction; returns the audit row's number."""
-        details = {
-            **record.details,
-            "decision_id": record.decision_id,
-            "device": record.device,
-            "fmr": record.fmr,
-            "liveness": record.liveness,
-            "partition": record.partition,
-            "space": record.space_digest.hex(),
-        }
-        entry = Entry(
-            record.actor, record.operation, record.subject_id, record.outcome, record.reason, 0, canonical(details)
-        )
         with self._realm.writing() as writing:
-            connection, realm_id, now_us = writing.connection, self._realm.realm_id, writing.ledger.now_us
-            failures.count(connection, realm_id, record.subject_id, record.device, record.counted, now_us)
-            return writing.ledger.record(entry)
+            return decisions.record(writing, record)
 
     def record_event(
         self, action: str, actor: Actor, reason: str = "", outcome: str = "", details: Details | None = None
@@ -318,14 +303,16 @@ class Gallery:
         with self._realm.store.reading() as connection:
             return LockOutState(*failures.read(connection, self._realm.realm_id, subject_id, device))
 
-    def unlock(self, actor: Actor, subject_id: str = "", device: str = "") -> int:
-        """Set the counters of a subject, a device or both to zero; returns the audit row's number."""
+    def unlock(self, actor: Actor, subject_id: str = "", device: str = "") -> LockOutState:
+        """Set the counters of a subject, a device or both to zero; returns what they stood at."""
         with self._realm.writing() as writing:
+            before = LockOutState(*failures.read(writing.connection, self._realm.realm_id, subject_id, device))
             if subject_id:
                 failures.forget_subject(writing.connection, self._realm.realm_id, subject_id)
             if device:
                 failures.forget_device(writing.connection, self._realm.realm_id, device)
-            return writing.ledger.record(Entry(actor, "unlock", subject_id, details=canonical({"device": device})))
+            writing.ledger.record(Entry(actor, "unlock", subject_id, details=canonical({"device": device})))
+        return before
 
     def audit(self, after_id: int = 0, limit: int = 100) -> list[AuditRecord]:
         """At most `limit` audit rows after a number, oldest first."""
@@ -347,8 +334,11 @@ class Gallery:
         if not self._realm.vault.current:
             self._realm.adopt_secrets()
         revision = self._view.catch_up(progress)
-        if self._options.follower:
-            followers.report(self._realm, self._options.follower, revision)
+        removals = self._view.removals
+        if removals != self._removals_seen:
+            self._eraser.drop_snapshot()
+        self._reporter.report(revision, removed=removals != self._removals_seen)
+        self._removals_seen = removals  # only now: what failed is done again
         return revision
 
     def wakeup(self) -> Wakeup:
@@ -363,16 +353,16 @@ class Gallery:
     @property
     def revision(self) -> int:
         """The newest committed revision."""
-        with self._realm.store.reading() as connection:
-            statement = select(realms.c.revision).where(realms.c.realm_id == self._realm.realm_id)
-            return int(connection.execute(statement).scalar_one())
+        return self._head(realms.c.revision)
 
     @property
     def last_audit_id(self) -> int:
         """The number of the newest audit row; 0 if there is none."""
+        return self._head(realms.c.audit_id)
+
+    def _head(self, column: Column[int]) -> int:
         with self._realm.store.reading() as connection:
-            statement = select(realms.c.audit_id).where(realms.c.realm_id == self._realm.realm_id)
-            return int(connection.execute(statement).scalar_one())
+            return int(connection.execute(select(column).where(realms.c.realm_id == self._realm.realm_id)).scalar_one())
 
     @property
     def size(self) -> int:
@@ -381,6 +371,12 @@ class Gallery:
         statement = select(func.count()).where(subjects_table.c.realm_id == realm_id, subjects_table.c.partition == "")
         with self._realm.store.reading() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    @property
+    def template_total(self) -> int:
+        """Templates in the store, in every partition and space."""
+        with self._realm.store.reading() as connection:
+            return templates.count_all(connection, self._realm.realm_id)
 
     def searched(self, partition: str, space_digest: bytes) -> int:
         """How many templates an identification is compared with; asks the indexes only, so it may follow each one."""

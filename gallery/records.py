@@ -86,6 +86,19 @@ class TemplateRecord:
 
 
 @dataclass(frozen=True)
+class Upgrade:
+    """Why a template is added without an operator: its capture was accepted in another space.
+
+    from_space: 32 bytes; the template is stored under a consent that a template of that space has.
+    decision_id: of the accept, for the audit.  most: templates of the subject in the new space.
+    """
+
+    from_space: bytes
+    decision_id: str
+    most: int
+
+
+@dataclass(frozen=True)
 class AddedTemplate:
     """A template that is committed.  revision: ask reads for `at_least_revision` of it to see the template."""
 

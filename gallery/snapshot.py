@@ -8,7 +8,8 @@ It is a cache: whoever finds it damaged, foreign or of another history rebuilds 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,7 @@ _PURPOSE = "index snapshots"
 # The library seals less than 2 GiB at once; smaller pieces also keep the second copy in memory small.
 _PIECE_BYTES = 1 << 26
 _LENGTH_BYTES = 8
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,55 @@ class Header:
     lengths: list[int]
 
 
-def write(path: Path, key: bytes, header: Header, parts: Iterator[bytes]) -> None:
-    """Seal the parts into a new file (mode 0600), which takes the old one's place only when it is whole."""
-    encoded = json.dumps(asdict(header), sort_keys=True).encode()
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Content:
+    """What is to be sealed: under which key, the header, and the plaintext parts that it describes."""
+
+    key: bytes
+    header: Header
+    parts: Iterator[bytes]
+
+
+def write(path: Path, collect: Callable[[], Content]) -> None:
+    """Seal what `collect` gives into a new file (mode 0600), which takes the old one's place only when it is whole.
+
+    The file is there before anything is collected: a `drop` meanwhile, of a deletion, takes it away.
+    Raises GalleryError if that happened, or if it cannot be written.  For one process at a time: what another has
+    begun, or a crash has left, is thrown away.
+    """
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
+        _drop_partials(path)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(_MAGIC + len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
-            for number, piece in enumerate(_pieces(parts)):
-                sealed = sealing.seal(key, piece, _context(encoded, number))
-                file.write(len(sealed).to_bytes(_LENGTH_BYTES, "little") + sealed)
-            file.flush()
+            _seal(file, collect())
             os.fsync(file.fileno())
+        if not partial.exists():
+            raise GalleryError(f"{path}: something was deleted meanwhile, which no snapshot may keep: write it again")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise GalleryError(f"{path} cannot be written: {error.strerror}; the gallery works without it") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def drop(path: Path) -> None:
+    """Delete a snapshot, and every one that is being written: what they hold has been deleted.  Raises OSError."""
+    path.unlink(missing_ok=True)
+    _drop_partials(path)
+
+
+def _drop_partials(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}.*{_PARTIAL}"):
+        file.unlink(missing_ok=True)
+
+
+def _seal(file: BinaryIO, content: Content) -> None:
+    encoded = json.dumps(asdict(content.header), sort_keys=True).encode()
+    file.write(_MAGIC + len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
+    for number, piece in enumerate(_pieces(content.parts)):
+        sealed = sealing.seal(content.key, piece, _context(encoded, number))
+        file.write(len(sealed).to_bytes(_LENGTH_BYTES, "little") + sealed)
+    file.flush()
 
 
 def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from duetface.errors import ConsentError, ExistsError, MessageError, NotFoundError
 from gallery.ledger import from_us, to_us
@@ -108,6 +108,31 @@ def insert_consent(
         "expires_at_us": expires_us,
     }
     connection.execute(insert(consents).values(values))
+
+
+def move_end(
+    connection: Connection, realm_id: int, subject_key: int, expires_at: datetime | None, now_us: int
+) -> tuple[int, int]:
+    """Give the newest consent that holds another end; returns the end before and after, microseconds since 1970.
+
+    Raises ConsentError if none holds now: what has ended was a promise to forget, and cannot be taken back.
+    """
+    after_us = NEVER_US if expires_at is None else to_us(expires_at)
+    if after_us <= now_us:
+        raise ConsentError("the consent's new end must lie in the future: `duetface consent withdraw` ends it now")
+    held = (consents.c.realm_id == realm_id) & (consents.c.subject_key == subject_key)
+    newest = connection.execute(
+        select(consents.c.consent_id, consents.c.expires_at_us)
+        .where(held, consents.c.given_at_us <= now_us, consents.c.expires_at_us > now_us)
+        .order_by(consents.c.consent_id.desc())
+        .limit(1)
+    ).first()
+    if newest is None:
+        raise ConsentError("the subject has no consent that holds: `duetface consent add SUBJECT` records a new one")
+    connection.execute(
+        update(consents).where(held, consents.c.consent_id == newest.consent_id).values(expires_at_us=after_us)
+    )
+    return newest.expires_at_us, after_us
 
 
 def find_subject(connection: Connection, realm_id: int, partition: str, subject_id: str) -> StoredSubject | None:

@@ -3,8 +3,9 @@
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, select
 
 from duetface.errors import ConsentError, TemplateLimitError
 from gallery.index import Vectors
@@ -39,23 +40,22 @@ class Capture:
 
 
 def insert_template(
-    connection: Connection, realm_id: int, place: TemplatePlace, ciphertext: bytes, capture: Capture, now_us: int
+    connection: Connection,
+    realm_id: int,
+    place: TemplatePlace,
+    ciphertext: bytes,
+    capture: Capture,
+    now_us: int,
+    as_in_space: bytes = b"",
 ) -> None:
-    """Write a template under the subject's newest consent that is valid now; raises ConsentError without one."""
-    consent = connection.execute(
-        select(consents)
-        .where(
-            consents.c.realm_id == realm_id,
-            consents.c.subject_key == place.subject_key,
-            consents.c.given_at_us <= now_us,
-            consents.c.expires_at_us > now_us,
-        )
-        .order_by(consents.c.consent_id.desc())
-        .limit(1)
-    ).first()
+    """Write a template under the subject's newest consent that is valid now; raises ConsentError without one.
+
+    as_in_space: only a consent under which the subject has a template of this space will do; empty for any.
+    """
+    consent = _valid_consent(connection, realm_id, place.subject_key, now_us, as_in_space)
     if consent is None:
         raise ConsentError(
-            "the subject has no consent that is valid now: delete the subject and enrol it anew with a consent"
+            "the subject has no consent that is valid now: `duetface consent add SUBJECT` records a new one"
         )
     values = {
         "realm_id": realm_id,
@@ -75,6 +75,26 @@ def insert_template(
     connection.execute(insert(templates).values(values))
 
 
+def _valid_consent(
+    connection: Connection, realm_id: int, subject_key: int, now_us: int, as_in_space: bytes
+) -> Row[Any] | None:
+    statement = select(consents).where(
+        consents.c.realm_id == realm_id,
+        consents.c.subject_key == subject_key,
+        consents.c.given_at_us <= now_us,
+        consents.c.expires_at_us > now_us,
+    )
+    if as_in_space:
+        statement = statement.where(
+            exists().where(
+                templates.c.realm_id == realm_id,
+                templates.c.consent_id == consents.c.consent_id,
+                templates.c.space_digest == as_in_space,
+            )
+        )
+    return connection.execute(statement.order_by(consents.c.consent_id.desc()).limit(1)).first()
+
+
 def check_room(connection: Connection, realm_id: int, subject_key: int, space_digest: bytes, limit: int) -> None:
     """Raises TemplateLimitError if the subject has `limit` templates in the space."""
     count = connection.execute(
@@ -86,6 +106,32 @@ def check_room(connection: Connection, realm_id: int, subject_key: int, space_di
     ).scalar_one()
     if count >= limit:
         raise TemplateLimitError(f"the subject has {count} templates in this space, the most allowed: delete one first")
+
+
+def count_all(connection: Connection, realm_id: int) -> int:
+    """Every template of a realm."""
+    return int(connection.execute(select(func.count()).where(templates.c.realm_id == realm_id)).scalar_one())
+
+
+def count_by_space(
+    connection: Connection, realm_id: int, partition: str, subject_id: str, now_us: int
+) -> dict[bytes, int]:
+    """Space digest -> templates of a subject whose consent holds now; nothing for an unknown one, by one statement."""
+    rows = connection.execute(
+        select(templates.c.space_digest, func.count())
+        .join(
+            subjects,
+            and_(subjects.c.realm_id == templates.c.realm_id, subjects.c.subject_key == templates.c.subject_key),
+        )
+        .where(
+            templates.c.realm_id == realm_id,
+            subjects.c.partition == partition,
+            subjects.c.subject_id == subject_id,
+            templates.c.consent_expires_at_us > now_us,
+        )
+        .group_by(templates.c.space_digest)
+    )
+    return {bytes(digest): count for digest, count in rows}
 
 
 def read_templates(

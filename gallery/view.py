@@ -37,6 +37,15 @@ It is empty, unless it outlives the process: then it may hold what an earlier ru
 Progress = Callable[[int], None]
 """Told the number of templates loaded so far."""
 
+# After these, a copy of the index made before holds what is gone.
+_REMOVALS = frozenset(
+    {
+        ChangeKind.SUBJECT_DELETED,
+        ChangeKind.TEMPLATE_DELETED,
+        ChangeKind.TEMPLATE_REISSUED,
+        ChangeKind.PARTITION_DROPPED,
+    }
+)
 _PAGE = 1000
 _BATCH = 4096
 _OVERFETCH = 4
@@ -100,6 +109,7 @@ class View:
         # Replaced as a whole when a space comes or goes: readers iterate over it.
         self._spaces: dict[SpaceKey, Space] = {}
         self.applied_revision = 0
+        self.removals = 0  # changes followed that took something away
         self._committed = 0
 
     def follow_commit(self, revision: int) -> None:
@@ -134,6 +144,7 @@ class View:
                 self._load(connection, progress)
             while changes := read_changes(connection, self._realm_id, self.applied_revision, _PAGE):
                 self._follow(connection, changes)
+                self.removals += sum(change.kind in _REMOVALS for change in changes)
                 self.applied_revision = changes[-1].revision
         return self.applied_revision
 

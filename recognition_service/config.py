@@ -4,14 +4,17 @@ Unknown keys are refused.  Nothing is read from the environment here; the comman
 The commented default file is generated from the fields below, so the two cannot drift apart.
 """
 
+import hashlib
 import json
+import platform
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -62,11 +65,41 @@ class Listen(_Section):
 
 
 class Models(_Section):
-    """Which split and template space are served; empty names mean the shipped defaults."""
+    """Which split and template space are served; empty names mean the shipped defaults.
+
+    While next_space is set, both are served and people move over as they are accepted (docs/operations.md).
+    """
 
     split: str = Field(default="", description='folder under models/splits; "paper" only if named here')
     space: str = Field(default="", description="folder under models/spaces; must belong to the split")
+    next_split: str = Field(default="", description="as split, of the space that the gallery moves to")
+    next_space: str = Field(default="", description="as space, of that to which the gallery moves; empty: it stays")
+    next_captures: int = Field(
+        default=3, ge=1, le=20, description="accepted captures of a subject that become templates of the next space"
+    )
+    next_fmr: float = Field(
+        default=1e-5,
+        gt=0,
+        le=0.1,
+        description="false match rate up to which an accepted capture may become such a template",
+    )
+    until: str = Field(
+        default="", description='day on which the old space may go, "2027-03-31"; empty: any, once everybody has moved'
+    )
     threads: int = Field(default=1, ge=1, le=256, description="threads of the server network")
+
+    @field_validator("until")
+    @classmethod
+    def _day(cls, until: str) -> str:
+        if until:
+            date.fromisoformat(until)  # its own message says what is wrong
+        return until
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.next_split and not self.next_space:
+            raise ValueError("next_split needs next_space: name the template space to move to")
+        return self
 
 
 class Decisions(_Section):
@@ -178,8 +211,25 @@ class Index(_Section):
         default="", description="folder with client.crt, client.key and ca.crt for mutual TLS with Milvus"
     )
     server_name: str = Field(default="", description="as in the certificate of Milvus")
-    replica: str = Field(
-        default="", pattern=r"^[a-z0-9]{0,8}$", description="tells replicas apart that share one Milvus"
+
+
+class Replica(_Section):
+    """This service among those that share the realm, and what it starts from."""
+
+    name: str = Field(
+        default="",
+        pattern=r"^[a-z0-9]{0,8}$",
+        description="tells services apart that share a database or a Milvus; empty: by host and address",
+    )
+    poll_s: float = Field(
+        default=1.0, ge=0.05, le=60, description="seconds after which changes of others are looked for, told or not"
+    )
+    snapshot: str = Field(
+        default="gallery.snapshot",
+        description="file for a sealed copy of the index, from which a start is fast; empty: none (FAISS only)",
+    )
+    snapshot_every_min: float = Field(
+        default=60.0, ge=1, le=10_080, description="minutes between copies; one more is written at shutdown"
     )
 
 
@@ -198,6 +248,7 @@ class ServiceConfig(BaseSettings):
     lock_out: LockOut = LockOut()
     storage: Storage = Storage()
     index: Index = Index()
+    replica: Replica = Replica()
     keys: Keys = Keys()
 
     @classmethod
@@ -248,8 +299,20 @@ class ServiceConfig(BaseSettings):
             token=_read_text(self.state / index.token_file) if index.token_file else "",
             certificates=self.state / index.certificates if index.certificates else None,
             server_name=index.server_name,
-            replica=index.replica,
+            replica=self.replica.name,
         )
+
+    @property
+    def snapshot_path(self) -> Path | None:
+        """Where the index is saved; None for one that outlives the process by itself."""
+        in_process = self.index.kind in (IndexKind.FAISS_EXACT, IndexKind.FAISS_RABITQ)
+        return self.state / self.replica.snapshot if self.replica.snapshot and in_process else None
+
+    @property
+    def follower_name(self) -> str:
+        """What erasures know this service by: the same after a restart, another for each that runs at a time."""
+        place = f"{self.state.resolve()} {self.listen.address}"
+        return self.replica.name or f"{platform.node()}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def load_config(state: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> ServiceConfig:

@@ -6,7 +6,7 @@ false match rate it was taken and, for a search, which FPIR the present gallery 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from duetface.types import LivenessLevel, Outcome, Quality
 from gallery.records import SubjectMatch
@@ -41,6 +41,7 @@ class Verdict:
     subject_id: who is accepted, "" else.  nearest_subject_id: the best subject of a search, whatever the outcome.
     cosine_similarity: of the best template, None where nothing was compared.
     fpir: of a search, at the gallery's size; 0 for a verification.
+    space_digest: of the template space that it was taken in; empty where nothing was compared.
     """
 
     outcome: Outcome
@@ -49,6 +50,7 @@ class Verdict:
     fpir: float = 0.0
     cosine_similarity: float | None = None
     nearest_subject_id: str = ""
+    space_digest: bytes = b""
 
 
 LOCKED_OUT = Verdict(Outcome.REJECT, "locked_out")
@@ -103,6 +105,19 @@ def decide_identification(ranked: Sequence[SubjectMatch], gallery_size: int, poi
         cosine_similarity=best.cosine_similarity if best else None,
         nearest_subject_id=best.subject_id if best else "",
     )
+
+
+def decide_in_both(verdicts: Sequence[Verdict], gallery_size: int, fmr: float) -> Verdict:
+    """1:N in several spaces, e.g. while a gallery moves from one to the other.
+
+    verdicts: one a space, at least one.  gallery_size: templates searched in all of them, each at this FMR; the FPIR
+    told is of them together.  Spaces that name different people have found nobody.
+    """
+    fpir = false_positive_identification_rate(fmr, gallery_size)
+    accepted = [verdict for verdict in verdicts if verdict.outcome is Outcome.ACCEPT]
+    if len({verdict.subject_id for verdict in accepted}) == 1:
+        return replace(accepted[0], fpir=fpir)
+    return replace(verdicts[0], outcome=Outcome.REJECT, reason="no_match", subject_id="", fpir=fpir)
 
 
 def false_positive_identification_rate(fmr: float, gallery_size: int) -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,27 +10,28 @@ from enum import StrEnum
 from duetface.codec import ReceivedProbe, probe_from_bytes
 from duetface.errors import OverloadedError
 from duetface.identity import Role
-from duetface.spec import SplitSpec
 from duetface.types import Decision, LivenessLevel, Outcome
 from gallery.gallery import Gallery
 from gallery.records import Counted, DecisionRecord
 from recognition_service.access import Caller
 from recognition_service.audit import AuditTrail
-from recognition_service.batcher import Batcher, Embedding
+from recognition_service.batcher import Embedding
 from recognition_service.clocks import Clocks
 from recognition_service.decision import (
     LOCKED_OUT,
     STALE,
     CapturePolicy,
-    OperatingPoint,
     Verdict,
     decide_identification,
+    decide_in_both,
     decide_verification,
     judge_capture,
     resting_liveness,
 )
 from recognition_service.lockout import LockOutPolicy, OneAtATime
 from recognition_service.refusals import RevisionError, StaleError
+from recognition_service.spaces import ServedSpace, Spaces
+from recognition_service.upgrade import Accepted, Upgrader
 
 # A revision is awaited with growing pauses: one from this very moment is near, the others cost a look at the store.
 REVISION_POLL_S = (0.02, 0.2)
@@ -68,11 +69,19 @@ class Question:
         return replace(self, sequence=sequence, deadline_s=deadline_s)
 
 
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A capture in one space.  embedding: (512,) float32 of unit length."""
+
+    space: ServedSpace
+    embedding: Embedding
+
+
 @dataclass(frozen=True)
 class Policy:
-    """The realm's rules.  valid_for_s: seconds that a decision may be acted upon."""
+    """The realm's rules.  fmr: of one comparison.  valid_for_s: seconds that a decision may be acted upon."""
 
-    point: OperatingPoint
+    fmr: float
     capture: CapturePolicy
     lock_out: LockOutPolicy
     count_searches: bool
@@ -84,27 +93,26 @@ class Recogniser:
 
     def __init__(
         self,
-        splits: Mapping[bytes, SplitSpec],
-        space_digest: bytes,
-        batcher: Batcher,
+        spaces: Spaces,
         gallery: Gallery,
         audit: AuditTrail,
         policy: Policy,
+        upgrader: Upgrader,
         clocks: Clocks,
     ) -> None:
-        """splits: by digest, those whose faces the space's network reads."""
-        self.splits = splits
+        """upgrader: takes accepted captures along to the space that the gallery moves to."""
+        self.spaces = spaces
+        self.splits = spaces.splits
         self.policy = policy
-        self._space_digest = space_digest
-        self._batcher = batcher
         self._gallery = gallery
         self._audit = audit
+        self._upgrader = upgrader
         self._clocks = clocks
         self._device_lock = OneAtATime()
         self._subject_lock = OneAtATime()
 
     def decode(self, probe: bytes) -> ReceivedProbe:
-        """The first face that is served, every length checked.  Raises MessageError or ContractError."""
+        """The faces whose splits are served, every length checked.  Raises MessageError or ContractError."""
         return probe_from_bytes(probe, self.splits)
 
     async def reach(self, question: Question) -> None:
@@ -147,19 +155,26 @@ class Recogniser:
             raise StaleError(f"the capture is {received.age_us} us old: look again and sign at once")
         return verdict
 
-    async def embed(self, received: ReceivedProbe, question: Question) -> Embedding:
-        """(512,) float32 of unit length, in a batch with the faces of other callers."""
-        return await self._batcher.submit(received.face, question.deadline_s)
+    async def embed(self, received: ReceivedProbe, question: Question) -> Sequence[Embedded]:
+        """The capture in the space where the claim is decided, or in each that is searched.
 
-    async def search_and_decide(self, embedding: Embedding, question: Question) -> Verdict:
+        In batches with the faces of other callers.
+        """
+        spaces = await self._spaces_of(received, question)
+        return [
+            Embedded(space, await space.batcher.submit(received.faces[space.split.digest], question.deadline_s))
+            for space in spaces
+        ]
+
+    async def search_and_decide(self, embedded: Sequence[Embedded], question: Question) -> Verdict:
         """Compare with the claimed subject, or with everybody, at templates new enough."""
         if question.subject_id:
-            return await asyncio.to_thread(self._verify, embedding, question)
-        return await asyncio.to_thread(self._identify, embedding, question)
+            return await asyncio.to_thread(self._verify, embedded[0], question)
+        return await asyncio.to_thread(self._identify, embedded, question)
 
     def unlooked(self, verdict: Verdict, sequence: int) -> Decision:
         """The answer to a face that nobody looked at: no comparison, so no audit row to name."""
-        return Decision(verdict.outcome, verdict.reason, fmr=self.policy.point.fmr, sequence=sequence)
+        return Decision(verdict.outcome, verdict.reason, fmr=self.policy.fmr, sequence=sequence)
 
     async def record(self, verdict: Verdict, received: ReceivedProbe, question: Question) -> Decision:
         """Audit and count a verdict, then tell it: similarity only to an auditor."""
@@ -167,6 +182,22 @@ class Recogniser:
         decision = self._decision(verdict, liveness, question)
         await self._audit.decision(self._record(verdict, decision, question))
         return decision
+
+    async def take_along(
+        self, verdict: Verdict, decision: Decision, received: ReceivedProbe, question: Question
+    ) -> Decision:
+        """Let an accepted capture become a template of the space that the gallery moves to; the decision stands."""
+        await self._upgrader.take_along(
+            Accepted(verdict, decision.decision_id, question.partition, question.caller, question.deadline_s), received
+        )
+        return decision
+
+    async def _spaces_of(self, received: ReceivedProbe, question: Question) -> Sequence[ServedSpace]:
+        able = self.spaces.of(received.faces)
+        if len(able) == 1 or not question.subject_id:
+            return able
+        counts = await asyncio.to_thread(self._gallery.template_counts, question.subject_id, question.partition)
+        return [self.spaces.of_claim(received.faces, counts)]
 
     def _counts(self, question: Question) -> bool:
         """Whether a rejection is a failure: of a claim, or of a search if the site says so; never in a partition."""
@@ -182,26 +213,34 @@ class Recogniser:
             for count in (state.subject, state.device)
         )
 
-    def _verify(self, embedding: Embedding, question: Question) -> Verdict:
+    def _verify(self, embedded: Embedded, question: Question) -> Verdict:
+        space = embedded.space
         similarity = self._gallery.verify_similarity(
             question.subject_id,
-            embedding,
-            self._space_digest,
+            embedded.embedding,
+            space.digest,
             partition=question.partition,
             at_least_revision=question.at_least_revision,
         )
-        return decide_verification(question.subject_id, similarity, self.policy.point)
+        verdict = decide_verification(question.subject_id, similarity, space.point)
+        return replace(verdict, space_digest=space.digest)
 
-    def _identify(self, embedding: Embedding, question: Question) -> Verdict:
+    def _identify(self, embedded: Sequence[Embedded], question: Question) -> Verdict:
+        verdicts = [self._identify_in(one, question) for one in embedded]
+        searched = sum(self._gallery.searched(question.partition, one.space.digest) for one in embedded)
+        return decide_in_both(verdicts, searched, self.policy.fmr)
+
+    def _identify_in(self, embedded: Embedded, question: Question) -> Verdict:
+        space = embedded.space
         ranked = self._gallery.identify(
-            embedding,
-            self._space_digest,
+            embedded.embedding,
+            space.digest,
             k=1,
             partition=question.partition,
             at_least_revision=question.at_least_revision,
         )
-        searched = self._gallery.searched(question.partition, self._space_digest)
-        return decide_identification(ranked, searched, self.policy.point)
+        searched = self._gallery.searched(question.partition, space.digest)
+        return replace(decide_identification(ranked, searched, space.point), space_digest=space.digest)
 
     def _decision(self, verdict: Verdict, liveness: LivenessLevel, question: Question) -> Decision:
         is_auditor = question.caller.has(Role.AUDITOR)
@@ -209,7 +248,7 @@ class Recogniser:
             outcome=verdict.outcome,
             reason=verdict.reason,
             subject_id=verdict.subject_id,
-            fmr=self.policy.point.fmr,
+            fmr=self.policy.fmr,
             fpir=verdict.fpir,
             liveness=liveness,
             sequence=question.sequence,
@@ -227,7 +266,7 @@ class Recogniser:
             outcome=decision.outcome.value,
             reason=decision.reason,
             subject_id=question.subject_id or decision.subject_id,
-            space_digest=self._space_digest,
+            space_digest=verdict.space_digest or self.spaces.current.digest,
             fmr=decision.fmr,
             liveness=decision.liveness.value,
             decision_id=decision.decision_id,
@@ -250,6 +289,7 @@ async def recognise(stages: Recogniser, probe: bytes, question: Question) -> Dec
     async with stages.attempt(question):
         verdict = await stages.refuse_unlooked(received, question)
         if verdict is None:
-            embedding = await stages.embed(received, question)  # batched with other callers' faces
-            verdict = await stages.search_and_decide(embedding, question)
-        return await stages.record(verdict, received, question)
+            embedded = await stages.embed(received, question)  # batched with other callers' faces
+            verdict = await stages.search_and_decide(embedded, question)
+        decision = await stages.record(verdict, received, question)
+    return await stages.take_along(verdict, decision, received, question)

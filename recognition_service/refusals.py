@@ -70,6 +70,10 @@ class DrainingError(DuetFaceError):
     """The service is shutting down, or the stream reached its maximum age."""
 
 
+class StartingError(DuetFaceError):
+    """The service listens, but does not know everybody yet."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What a caller gets: the status of gRPC and the reason of google.rpc.ErrorInfo."""
@@ -98,6 +102,7 @@ TABLE: Mapping[type[DuetFaceError], Refusal] = {
     TemplateLimitError: Refusal(StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_TEMPLATE_LIMIT),
     RevisionError: Refusal(StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_REVISION_NOT_REACHED),
     DrainingError: Refusal(StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DRAINING),
+    StartingError: Refusal(StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STARTING),
     GalleryError: Refusal(StatusCode.INTERNAL, errors_pb2.ERROR_REASON_GALLERY),
 }
 

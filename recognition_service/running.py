@@ -22,12 +22,19 @@ class RunningService:
     """
 
     def __init__(
-        self, config: ServiceConfig, network: Network, clocks: Clocks | None = None, *, keys: KeyProvider | None = None
+        self,
+        config: ServiceConfig,
+        network: Network,
+        clocks: Clocks | None = None,
+        upcoming: Network | None = None,
+        *,
+        keys: KeyProvider | None = None,
     ) -> None:
-        """config: its address is overridden by a free loopback port.  keys: see running_service."""
+        """config: its address is overridden by a free loopback port.  upcoming, keys: see running_service."""
         listen = config.listen.model_copy(update={"address": "127.0.0.1:0"})
         self._config = config.model_copy(update={"listen": listen})
         self._network = network
+        self._upcoming = upcoming
         self._clocks = clocks or Clocks()
         self._keys = keys
         self._started: Future[Service] = Future()
@@ -69,7 +76,9 @@ class RunningService:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            async with running_service(self._config, self._network, self._clocks, keys=self._keys) as service:
+            async with running_service(
+                self._config, self._network, self._clocks, self._upcoming, keys=self._keys
+            ) as service:
                 self._started.set_result(service)
                 await self._stop.wait()
         except BaseException as error:

@@ -8,7 +8,7 @@ from gallery.keys import KeyProvider
 from recognition_service.clocks import Clocks
 from recognition_service.config import LivenessPolicy, ServiceConfig
 from recognition_service.logs import configure_logging
-from recognition_service.models import load_network
+from recognition_service.models import load_network, load_upcoming_network
 from recognition_service.network import Network
 from recognition_service.service import Service, running_service
 
@@ -22,12 +22,15 @@ async def serve(config: ServiceConfig, keys: KeyProvider | None = None) -> None:
     Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
     """
     configure_logging()
-    await serve_network(config, await asyncio.to_thread(load_network, config.models), keys)
+    network = await asyncio.to_thread(load_network, config.models)
+    await serve_network(config, network, keys, await asyncio.to_thread(load_upcoming_network, config.models))
 
 
-async def serve_network(config: ServiceConfig, network: Network, keys: KeyProvider | None = None) -> None:
-    """As `serve`, with a network that is loaded already."""
-    async with running_service(config, network, Clocks(), keys=keys) as service:
+async def serve_network(
+    config: ServiceConfig, network: Network, keys: KeyProvider | None = None, upcoming: Network | None = None
+) -> None:
+    """As `serve`, with networks that are loaded already."""
+    async with running_service(config, network, Clocks(), upcoming, keys=keys) as service:
         _announce(service)
         await _signalled()
 
@@ -59,5 +62,8 @@ def _announce(service: Service) -> None:
         },
     )
     logger.info("model terms", extra={"space": network.space_name, "licence": network.licence})
+    if (upcoming := service.upcoming) is not None:
+        logger.info("moving", extra={"split": upcoming.split.name, "space": upcoming.space_name})
+        logger.info("model terms", extra={"space": upcoming.space_name, "licence": upcoming.licence})
     if config.decisions.liveness is LivenessPolicy.OFF:
         logger.warning("liveness is off", extra={"meaning": "a photograph of an enrolled face may be accepted"})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from duetface import __version__
-from duetface.errors import ConfigError, GalleryError
+from duetface.errors import ConfigError
 from duetface.identity import RESTORE_IT, PeerIdentity, server_credentials
 from duetface.revocation import RevocationList
 from duetface.v1 import (
@@ -41,16 +41,20 @@ from recognition_service.enrolment import Enroller
 from recognition_service.lockout import LockOutPolicy
 from recognition_service.network import Network
 from recognition_service.pipeline import Policy, Recogniser
+from recognition_service.replica import Saver, following, load
 from recognition_service.rpc.audit import AuditServicer
 from recognition_service.rpc.enrolment import EnrollmentServicer
 from recognition_service.rpc.guard import Guard, InFlight
 from recognition_service.rpc.streaming import Streams
 from recognition_service.rpc.verification import Served, VerificationServicer
 from recognition_service.session import NonceBook
+from recognition_service.spaces import ServedSpace, Spaces
+from recognition_service.upgrade import UpgradePolicy, Upgrader
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_S = 1.0  # how often changes of other replicas are looked for; those of our own are seen at once
+# Lies in the state folder while calls are answered: for a probe that has no certificate to ask health with.
+READY_FILE = "ready"
 LAST_BYTES_S = 1.0  # for answers that are written but not yet sent when the work is done
 KEEPALIVE_TIMEOUT_MS = 20_000
 MIN_PING_MS = 30_000  # a client that pings more often is cut off by gRPC
@@ -65,41 +69,82 @@ SERVICES = (
 
 @dataclass(frozen=True)
 class Service:
-    """A service that runs.  address: HOST:PORT it is bound to."""
+    """A service that runs.
+
+    address: HOST:PORT it is bound to.  upcoming: the network of the space that the gallery moves to, if it moves.
+    """
 
     address: str
     realm: str
     gallery: Gallery
     network: Network
     config: ServiceConfig
+    upcoming: Network | None = None
 
 
 @asynccontextmanager
 async def running_service(
-    config: ServiceConfig, network: Network, clocks: Clocks, *, keys: KeyProvider | None = None
+    config: ServiceConfig,
+    network: Network,
+    clocks: Clocks,
+    upcoming: Network | None = None,
+    *,
+    keys: KeyProvider | None = None,
 ) -> AsyncIterator[Service]:
     """Run the service inside the block; leaving it drains: accepted work is finished within the grace.
 
+    While the gallery is loaded the port is open already, health says NOT_SERVING, and calls are turned away.
+    upcoming: of the space that the gallery moves to.
     keys: None opens what is configured, with nothing in the environment.
     Raises ConfigError, ModelError or GalleryError, naming file and remedy, if it must not start.
     """
     realm = _realm(config, clocks.now())
+    _check_upcoming(config, network, upcoming)
     keys = keys or open_keys(config.key_settings, {})
-    gallery = await asyncio.to_thread(_open_gallery, config, realm, network, clocks, keys)
+    gallery = await asyncio.to_thread(_open_gallery, config, realm, network, upcoming, clocks, keys)
+    saver = Saver(gallery) if config.snapshot_path is not None else None
     try:
-        batcher = Batcher(
-            network.embedder,
-            clocks.monotonic_s,
-            batch_max=config.load.batch_max,
-            batch_wait_s=config.load.batch_wait_ms / 1000,
-            queue_max=config.load.queue_max,
-        )
-        async with batcher:
-            parts = _Parts(config, network, clocks, realm, gallery, batcher)
-            async with parts.listening() as address, _following(gallery):
-                yield Service(address, realm, gallery, network, config)
+        async with AsyncExitStack() as running:
+            current = await _served(running, config, network, clocks)
+            other = None if upcoming is None else await _served(running, config, upcoming, clocks)
+            spaces = Spaces(current, other, config.models.next_captures)
+            parts = _Parts(config, network, clocks, realm, gallery, spaces)
+            address = await running.enter_async_context(parts.listening())
+            await load(gallery, clocks)
+            running.enter_context(following(gallery, config.replica.poll_s))
+            if saver is not None:
+                await running.enter_async_context(saver.every(config.replica.snapshot_every_min * 60))
+            await parts.get_ready()
+            yield Service(address, realm, gallery, network, config, upcoming)
+        if saver is not None:  # after the last change
+            await asyncio.to_thread(saver.save)
     finally:
         gallery.close()
+
+
+async def _served(running: AsyncExitStack, config: ServiceConfig, network: Network, clocks: Clocks) -> ServedSpace:
+    """A network with a queue of its own, emptied when the stack is left."""
+    batcher = Batcher(
+        network.embedder,
+        clocks.monotonic_s,
+        batch_max=config.load.batch_max,
+        batch_wait_s=config.load.batch_wait_ms / 1000,
+        queue_max=config.load.queue_max,
+    )
+    point = network.operating_point(config.decisions.target_fmr)
+    return ServedSpace(network.space_digest, network.split, point, await running.enter_async_context(batcher))
+
+
+def _check_upcoming(config: ServiceConfig, network: Network, upcoming: Network | None) -> None:
+    """Raises ConfigError for a move that could not take anybody along."""
+    if upcoming is None:
+        return
+    if upcoming.space_digest == network.space_digest:
+        raise ConfigError("config.toml: models.next_space is the space that is served already: name another, or none")
+    try:
+        network.calibration.threshold_at(config.models.next_fmr)
+    except ConfigError as error:
+        raise ConfigError(f"config.toml: models.next_fmr: {error}") from error
 
 
 def _realm(config: ServiceConfig, now: datetime) -> str:
@@ -112,35 +157,19 @@ def _realm(config: ServiceConfig, now: datetime) -> str:
 
 
 def _open_gallery(
-    config: ServiceConfig, realm: str, network: Network, clocks: Clocks, keys: KeyProvider
+    config: ServiceConfig, realm: str, network: Network, upcoming: Network | None, clocks: Clocks, keys: KeyProvider
 ) -> Gallery:
+    """Not loaded yet."""
+    networks = [network] if upcoming is None else [network, upcoming]
     options = GalleryOptions(
         templates_per_subject=config.enrolment.max_templates,
-        spaces=frozenset({network.space_digest}),
+        spaces=frozenset(network.space_digest for network in networks),
         index_factory=index_factory(config.index_settings),
         busy_timeout_ms=config.storage.busy_timeout_ms,
+        snapshot_path=config.snapshot_path,
+        follower=config.follower_name,
     )
-    return Gallery.open(config.database_url, realm, keys, clocks.now, options)
-
-
-@asynccontextmanager
-async def _following(gallery: Gallery) -> AsyncIterator[None]:
-    """Look for what other replicas committed, as long as the block runs."""
-
-    async def follow() -> None:
-        while True:
-            await asyncio.sleep(FOLLOW_S)
-            try:
-                await asyncio.to_thread(gallery.refresh)
-            except GalleryError as error:
-                logger.error("gallery not followed", extra={"cause": str(error)})
-
-    task = asyncio.create_task(follow(), name="follow")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return Gallery.open(config.database_url, realm, keys, clocks.now, options, load=False)
 
 
 class _Parts:
@@ -153,10 +182,9 @@ class _Parts:
         clocks: Clocks,
         realm: str,
         gallery: Gallery,
-        batcher: Batcher,
+        spaces: Spaces,
     ) -> None:
         self._config = config
-        self._network = network
         self._clocks = clocks
         self._realm = realm
         self._gallery = gallery
@@ -166,14 +194,11 @@ class _Parts:
         self._nonces = NonceBook(
             config.freshness.nonce_lifetime_s, config.freshness.nonces_per_certificate, secrets.token_bytes
         )
+        upgrade = UpgradePolicy(
+            config.models.next_fmr, config.enrolment.min_quality, config.decisions.liveness, network.calibration
+        )
         self._recogniser = Recogniser(
-            {network.split.digest: network.split},
-            network.space_digest,
-            batcher,
-            gallery,
-            self._audit,
-            _policy(config, network),
-            clocks,
+            spaces, gallery, self._audit, _policy(config), Upgrader(spaces, gallery, upgrade), clocks
         )
         self._streams = Streams(
             self._recogniser,
@@ -183,10 +208,14 @@ class _Parts:
             clocks=clocks,
         )
         self._health = health_aio.HealthServicer()
+        self._ready_file = config.state / READY_FILE
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
-        """Serve on the secure port inside the block, drain at its end; gives HOST:PORT."""
+        """Listen on the secure port inside the block, turning work away until `get_ready`; drain at the end.
+
+        Gives HOST:PORT.
+        """
         server = grpc.aio.server(
             interceptors=[self._guard()],
             options=_options(self._config),
@@ -194,13 +223,25 @@ class _Parts:
         )
         self._add_servicers(server)
         address = _bind(server, self._config)
+        self._in_flight.starting = True
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._ready_file.unlink(missing_ok=True)  # a crash may have left it
         await server.start()
         try:
-            for name in ("", *SERVICES):
-                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             yield address
         finally:
+            self._ready_file.unlink(missing_ok=True)
             await self._drain(server)
+
+    async def get_ready(self) -> None:
+        """Take work from now on."""
+        self._in_flight.starting = False
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        self._ready_file.touch(mode=0o600)
+
+    async def _say(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)
 
     def _guard(self) -> Guard:
         revoked = RevocationList(self._config.state / "revoked.json")
@@ -215,17 +256,17 @@ class _Parts:
         )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
-        config, network = self._config, self._network
+        config = self._config
         verification = VerificationServicer(
             self._recogniser,
             self._nonces,
             config.freshness.nonce_lifetime_s,
             self._streams,
-            Served(self._realm, network.space_digest, __version__, config.decisions.liveness),
+            Served(self._realm, __version__, config.decisions.liveness),
             config.load.deadline_s,
             self._clocks,
         )
-        enroller = Enroller(self._recogniser, self._gallery, network.space_digest, config.enrolment)
+        enroller = Enroller(self._recogniser, self._gallery, config.enrolment)
         enrolment = EnrollmentServicer(self._gallery, enroller, self._nonces, config.load.deadline_s, self._clocks)
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(enrolment, server)
@@ -249,9 +290,9 @@ class _Parts:
         await server.stop(LAST_BYTES_S)
 
 
-def _policy(config: ServiceConfig, network: Network) -> Policy:
+def _policy(config: ServiceConfig) -> Policy:
     return Policy(
-        point=network.operating_point(config.decisions.target_fmr),
+        fmr=config.decisions.target_fmr,
         capture=CapturePolicy(
             min_quality=config.decisions.min_quality,
             max_age_us=round(config.freshness.capture_max_age_s * 1e6),

@@ -26,15 +26,15 @@ from duetface.v1 import face_pb2 as duetface_dot_v1_dot_face__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64uetface/v1/enrollment.proto\x12\x0b\x64uetface.v1\x1a\x16\x64uetface/v1/face.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\x07\x43onsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x14\n\x0ctext_version\x18\x02 \x01(\t\x12,\n\x08given_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x07Subject\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12%\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x16\n\x0etemplate_count\x18\x04 \x01(\r\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x01\n\x08Template\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07quality\x18\x04 \x01(\x02\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x14\x43reateSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12%\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x11\n\tpartition\x18\x04 \x01(\t\")\n\x15\x43reateSubjectResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\":\n\x11GetSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\";\n\x12GetSubjectResponse\x12%\n\x07subject\x18\x01 \x01(\x0b\x32\x14.duetface.v1.Subject\"O\n\x13ListSubjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\"i\n\x14ListSubjectsResponse\x12&\n\x08subjects\x18\x01 \x03(\x0b\x32\x14.duetface.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"=\n\x14\x44\x65leteSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\")\n\x15\x44\x65leteSubjectResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"k\n\x12\x41\x64\x64TemplateRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12.\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x11\n\tpartition\x18\x03 \x01(\t\"n\n\x13\x41\x64\x64TemplateResponse\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x30\n\x08warnings\x18\x03 \x03(\x0e\x32\x1e.duetface.v1.EnrollmentWarning\"d\n\x14ListTemplatesRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x15ListTemplatesResponse\x12(\n\ttemplates\x18\x01 \x03(\x0b\x32\x15.duetface.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x15\x44\x65leteTemplateRequest\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\"*\n\x16\x44\x65leteTemplateResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\")\n\x14\x44ropPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\")\n\x15\x44ropPartitionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04*\xa7\x01\n\x11\x45nrollmentWarning\x12\"\n\x1e\x45NROLLMENT_WARNING_UNSPECIFIED\x10\x00\x12#\n\x1f\x45NROLLMENT_WARNING_FAR_FROM_OWN\x10\x01\x12%\n!ENROLLMENT_WARNING_CLOSE_TO_OTHER\x10\x02\x12\"\n\x1e\x45NROLLMENT_WARNING_LOW_QUALITY\x10\x03\x32\xc4\x05\n\x11\x45nrollmentService\x12V\n\rCreateSubject\x12!.duetface.v1.CreateSubjectRequest\x1a\".duetface.v1.CreateSubjectResponse\x12M\n\nGetSubject\x12\x1e.duetface.v1.GetSubjectRequest\x1a\x1f.duetface.v1.GetSubjectResponse\x12S\n\x0cListSubjects\x12 .duetface.v1.ListSubjectsRequest\x1a!.duetface.v1.ListSubjectsResponse\x12V\n\rDeleteSubject\x12!.duetface.v1.DeleteSubjectRequest\x1a\".duetface.v1.DeleteSubjectResponse\x12P\n\x0b\x41\x64\x64Template\x12\x1f.duetface.v1.AddTemplateRequest\x1a .duetface.v1.AddTemplateResponse\x12V\n\rListTemplates\x12!.duetface.v1.ListTemplatesRequest\x1a\".duetface.v1.ListTemplatesResponse\x12Y\n\x0e\x44\x65leteTemplate\x12\".duetface.v1.DeleteTemplateRequest\x1a#.duetface.v1.DeleteTemplateResponse\x12V\n\rDropPartition\x12!.duetface.v1.DropPartitionRequest\x1a\".duetface.v1.DropPartitionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64uetface/v1/enrollment.proto\x12\x0b\x64uetface.v1\x1a\x16\x64uetface/v1/face.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\x07\x43onsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x14\n\x0ctext_version\x18\x02 \x01(\t\x12,\n\x08given_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x07Subject\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12%\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x16\n\x0etemplate_count\x18\x04 \x01(\r\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x01\n\x08Template\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07quality\x18\x04 \x01(\x02\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x14\x43reateSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12%\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x11\n\tpartition\x18\x04 \x01(\t\")\n\x15\x43reateSubjectResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\":\n\x11GetSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\";\n\x12GetSubjectResponse\x12%\n\x07subject\x18\x01 \x01(\x0b\x32\x14.duetface.v1.Subject\"O\n\x13ListSubjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\"i\n\x14ListSubjectsResponse\x12&\n\x08subjects\x18\x01 \x03(\x0b\x32\x14.duetface.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"a\n\x11\x41\x64\x64\x43onsentRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12%\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x11\n\tpartition\x18\x03 \x01(\t\"&\n\x12\x41\x64\x64\x43onsentResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"l\n\x13RenewConsentRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x03 \x01(\t\"(\n\x14RenewConsentResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"@\n\x17WithdrawConsentsRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\",\n\x18WithdrawConsentsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"<\n\x13ListConsentsRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\"F\n\x14ListConsentsResponse\x12.\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x1c.duetface.v1.RecordedConsent\"j\n\x0fRecordedConsent\x12%\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x14.duetface.v1.Consent\x12\x30\n\x0cwithdrawn_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\rUnlockRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"C\n\x0eUnlockResponse\x12\x18\n\x10subject_failures\x18\x01 \x01(\r\x12\x17\n\x0f\x64\x65vice_failures\x18\x02 \x01(\r\"=\n\x14\x44\x65leteSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\")\n\x15\x44\x65leteSubjectResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"k\n\x12\x41\x64\x64TemplateRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12.\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x11\n\tpartition\x18\x03 \x01(\t\"\x8c\x01\n\x13\x41\x64\x64TemplateResponse\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x30\n\x08warnings\x18\x03 \x03(\x0e\x32\x1e.duetface.v1.EnrollmentWarning\x12\x1c\n\x14\x66urther_template_ids\x18\x04 \x03(\t\"d\n\x14ListTemplatesRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x15ListTemplatesResponse\x12(\n\ttemplates\x18\x01 \x03(\x0b\x32\x15.duetface.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x15\x44\x65leteTemplateRequest\x12\x13\n\x0btemplate_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\t\"*\n\x16\x44\x65leteTemplateResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\")\n\x14\x44ropPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\")\n\x15\x44ropPartitionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04*\xa7\x01\n\x11\x45nrollmentWarning\x12\"\n\x1e\x45NROLLMENT_WARNING_UNSPECIFIED\x10\x00\x12#\n\x1f\x45NROLLMENT_WARNING_FAR_FROM_OWN\x10\x01\x12%\n!ENROLLMENT_WARNING_CLOSE_TO_OTHER\x10\x02\x12\"\n\x1e\x45NROLLMENT_WARNING_LOW_QUALITY\x10\x03\x32\xe1\x08\n\x11\x45nrollmentService\x12V\n\rCreateSubject\x12!.duetface.v1.CreateSubjectRequest\x1a\".duetface.v1.CreateSubjectResponse\x12M\n\nGetSubject\x12\x1e.duetface.v1.GetSubjectRequest\x1a\x1f.duetface.v1.GetSubjectResponse\x12S\n\x0cListSubjects\x12 .duetface.v1.ListSubjectsRequest\x1a!.duetface.v1.ListSubjectsResponse\x12M\n\nAddConsent\x12\x1e.duetface.v1.AddConsentRequest\x1a\x1f.duetface.v1.AddConsentResponse\x12S\n\x0cRenewConsent\x12 .duetface.v1.RenewConsentRequest\x1a!.duetface.v1.RenewConsentResponse\x12_\n\x10WithdrawConsents\x12$.duetface.v1.WithdrawConsentsRequest\x1a%.duetface.v1.WithdrawConsentsResponse\x12S\n\x0cListConsents\x12 .duetface.v1.ListConsentsRequest\x1a!.duetface.v1.ListConsentsResponse\x12\x41\n\x06Unlock\x12\x1a.duetface.v1.UnlockRequest\x1a\x1b.duetface.v1.UnlockResponse\x12V\n\rDeleteSubject\x12!.duetface.v1.DeleteSubjectRequest\x1a\".duetface.v1.DeleteSubjectResponse\x12P\n\x0b\x41\x64\x64Template\x12\x1f.duetface.v1.AddTemplateRequest\x1a .duetface.v1.AddTemplateResponse\x12V\n\rListTemplates\x12!.duetface.v1.ListTemplatesRequest\x1a\".duetface.v1.ListTemplatesResponse\x12Y\n\x0e\x44\x65leteTemplate\x12\".duetface.v1.DeleteTemplateRequest\x1a#.duetface.v1.DeleteTemplateResponse\x12V\n\rDropPartition\x12!.duetface.v1.DropPartitionRequest\x1a\".duetface.v1.DropPartitionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duetface.v1.enrollment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLLMENTWARNING']._serialized_start=1748
-  _globals['_ENROLLMENTWARNING']._serialized_end=1915
+  _globals['_ENROLLMENTWARNING']._serialized_start=2546
+  _globals['_ENROLLMENTWARNING']._serialized_end=2713
   _globals['_CONSENT']._serialized_start=103
   _globals['_CONSENT']._serialized_end=245
   _globals['_SUBJECT']._serialized_start=248
@@ -53,26 +53,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSUBJECTSREQUEST']._serialized_end=922
   _globals['_LISTSUBJECTSRESPONSE']._serialized_start=924
   _globals['_LISTSUBJECTSRESPONSE']._serialized_end=1029
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=1031
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=1092
-  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1094
-  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1135
-  _globals['_ADDTEMPLATEREQUEST']._serialized_start=1137
-  _globals['_ADDTEMPLATEREQUEST']._serialized_end=1244
-  _globals['_ADDTEMPLATERESPONSE']._serialized_start=1246
-  _globals['_ADDTEMPLATERESPONSE']._serialized_end=1356
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1358
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1458
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1460
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1550
-  _globals['_DELETETEMPLATEREQUEST']._serialized_start=1552
-  _globals['_DELETETEMPLATEREQUEST']._serialized_end=1615
-  _globals['_DELETETEMPLATERESPONSE']._serialized_start=1617
-  _globals['_DELETETEMPLATERESPONSE']._serialized_end=1659
-  _globals['_DROPPARTITIONREQUEST']._serialized_start=1661
-  _globals['_DROPPARTITIONREQUEST']._serialized_end=1702
-  _globals['_DROPPARTITIONRESPONSE']._serialized_start=1704
-  _globals['_DROPPARTITIONRESPONSE']._serialized_end=1745
-  _globals['_ENROLLMENTSERVICE']._serialized_start=1918
-  _globals['_ENROLLMENTSERVICE']._serialized_end=2626
+  _globals['_ADDCONSENTREQUEST']._serialized_start=1031
+  _globals['_ADDCONSENTREQUEST']._serialized_end=1128
+  _globals['_ADDCONSENTRESPONSE']._serialized_start=1130
+  _globals['_ADDCONSENTRESPONSE']._serialized_end=1168
+  _globals['_RENEWCONSENTREQUEST']._serialized_start=1170
+  _globals['_RENEWCONSENTREQUEST']._serialized_end=1278
+  _globals['_RENEWCONSENTRESPONSE']._serialized_start=1280
+  _globals['_RENEWCONSENTRESPONSE']._serialized_end=1320
+  _globals['_WITHDRAWCONSENTSREQUEST']._serialized_start=1322
+  _globals['_WITHDRAWCONSENTSREQUEST']._serialized_end=1386
+  _globals['_WITHDRAWCONSENTSRESPONSE']._serialized_start=1388
+  _globals['_WITHDRAWCONSENTSRESPONSE']._serialized_end=1432
+  _globals['_LISTCONSENTSREQUEST']._serialized_start=1434
+  _globals['_LISTCONSENTSREQUEST']._serialized_end=1494
+  _globals['_LISTCONSENTSRESPONSE']._serialized_start=1496
+  _globals['_LISTCONSENTSRESPONSE']._serialized_end=1566
+  _globals['_RECORDEDCONSENT']._serialized_start=1568
+  _globals['_RECORDEDCONSENT']._serialized_end=1674
+  _globals['_UNLOCKREQUEST']._serialized_start=1676
+  _globals['_UNLOCKREQUEST']._serialized_end=1727
+  _globals['_UNLOCKRESPONSE']._serialized_start=1729
+  _globals['_UNLOCKRESPONSE']._serialized_end=1796
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=1798
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=1859
+  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1861
+  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1902
+  _globals['_ADDTEMPLATEREQUEST']._serialized_start=1904
+  _globals['_ADDTEMPLATEREQUEST']._serialized_end=2011
+  _globals['_ADDTEMPLATERESPONSE']._serialized_start=2014
+  _globals['_ADDTEMPLATERESPONSE']._serialized_end=2154
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=2156
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=2256
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=2258
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=2348
+  _globals['_DELETETEMPLATEREQUEST']._serialized_start=2350
+  _globals['_DELETETEMPLATEREQUEST']._serialized_end=2413
+  _globals['_DELETETEMPLATERESPONSE']._serialized_start=2415
+  _globals['_DELETETEMPLATERESPONSE']._serialized_end=2457
+  _globals['_DROPPARTITIONREQUEST']._serialized_start=2459
+  _globals['_DROPPARTITIONREQUEST']._serialized_end=2500
+  _globals['_DROPPARTITIONRESPONSE']._serialized_start=2502
+  _globals['_DROPPARTITIONRESPONSE']._serialized_end=2543
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2716
+  _globals['_ENROLLMENTSERVICE']._serialized_end=3837
 # @@protoc_insertion_point(module_scope)

@@ -346,6 +346,296 @@ class ListSubjectsResponse(_message.Message):
 Global___ListSubjectsResponse: _TypeAlias = ListSubjectsResponse  # noqa: Y015
 
 @_typing.final
+class AddConsentRequest(_message.Message):
+    """Records a further consent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The subject; must exist."""
+    partition: _builtins.str
+    """A scratch partition, or empty for the realm's gallery."""
+    @_builtins.property
+    def consent(self) -> Global___Consent:
+        """Required."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        consent: Global___Consent | None = ...,
+        partition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "partition", b"partition", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddConsentRequest: _TypeAlias = AddConsentRequest  # noqa: Y015
+
+@_typing.final
+class AddConsentResponse(_message.Message):
+    """The change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The realm's revision after the change."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddConsentResponse: _TypeAlias = AddConsentResponse  # noqa: Y015
+
+@_typing.final
+class RenewConsentRequest(_message.Message):
+    """Gives the consent that holds another end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The subject; must exist."""
+    partition: _builtins.str
+    """A scratch partition, or empty for the realm's gallery."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """The new end, in the future; absent for no end."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        partition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "partition", b"partition", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewConsentRequest: _TypeAlias = RenewConsentRequest  # noqa: Y015
+
+@_typing.final
+class RenewConsentResponse(_message.Message):
+    """The change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The realm's revision after the change."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewConsentResponse: _TypeAlias = RenewConsentResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawConsentsRequest(_message.Message):
+    """Ends every consent of a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The subject; must exist."""
+    partition: _builtins.str
+    """A scratch partition, or empty for the realm's gallery."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        partition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawConsentsRequest: _TypeAlias = WithdrawConsentsRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawConsentsResponse(_message.Message):
+    """The change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The realm's revision after the change."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawConsentsResponse: _TypeAlias = WithdrawConsentsResponse  # noqa: Y015
+
+@_typing.final
+class ListConsentsRequest(_message.Message):
+    """Lists a subject's consents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The subject; must exist."""
+    partition: _builtins.str
+    """A scratch partition, or empty for the realm's gallery."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        partition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsRequest: _TypeAlias = ListConsentsRequest  # noqa: Y015
+
+@_typing.final
+class ListConsentsResponse(_message.Message):
+    """Every consent of a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordedConsent]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        consents: _abc.Iterable[Global___RecordedConsent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsResponse: _TypeAlias = ListConsentsResponse  # noqa: Y015
+
+@_typing.final
+class RecordedConsent(_message.Message):
+    """A consent as it was recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consent(self) -> Global___Consent:
+        """What was agreed to; its end is the moment of withdrawal where there was one."""
+
+    @_builtins.property
+    def withdrawn_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was withdrawn; absent if it was not."""
+
+    def __init__(
+        self,
+        *,
+        consent: Global___Consent | None = ...,
+        withdrawn_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedConsent: _TypeAlias = RecordedConsent  # noqa: Y015
+
+@_typing.final
+class UnlockRequest(_message.Message):
+    """Ends a lock-out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The subject that was claimed, enrolled or not; at most 128 characters."""
+    device: _builtins.str
+    """The name in the certificate of a device, at most 128 characters. Neither of both is
+    INVALID_ARGUMENT.
+    """
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockRequest: _TypeAlias = UnlockRequest  # noqa: Y015
+
+@_typing.final
+class UnlockResponse(_message.Message):
+    """What the counters stood at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FAILURES_FIELD_NUMBER: _builtins.int
+    DEVICE_FAILURES_FIELD_NUMBER: _builtins.int
+    subject_failures: _builtins.int
+    """Consecutive failures of the subject before, 0 if none was named."""
+    device_failures: _builtins.int
+    """Consecutive failures of the device before, 0 if none was named."""
+    def __init__(
+        self,
+        *,
+        subject_failures: _builtins.int = ...,
+        device_failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_failures", b"device_failures", "subject_failures", b"subject_failures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockResponse: _TypeAlias = UnlockResponse  # noqa: Y015
+
+@_typing.final
 class DeleteSubjectRequest(_message.Message):
     """Removes a subject."""
 
@@ -434,6 +724,7 @@ class AddTemplateResponse(_message.Message):
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FURTHER_TEMPLATE_IDS_FIELD_NUMBER: _builtins.int
     template_id: _builtins.str
     """Names the template."""
     revision: _builtins.int
@@ -442,16 +733,23 @@ class AddTemplateResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[Global___EnrollmentWarning.ValueType]:
         """What an operator should look at."""
 
+    @_builtins.property
+    def further_template_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """While the gallery moves to another space: the template that the same capture made there, if it
+        had a face for it.
+        """
+
     def __init__(
         self,
         *,
         template_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         warnings: _abc.Iterable[Global___EnrollmentWarning.ValueType] | None = ...,
+        further_template_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "template_id", b"template_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["further_template_ids", b"further_template_ids", "revision", b"revision", "template_id", b"template_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

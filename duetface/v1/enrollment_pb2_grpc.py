@@ -53,6 +53,31 @@ class EnrollmentServiceStub:
                 request_serializer=duetface_dot_v1_dot_enrollment__pb2.ListSubjectsRequest.SerializeToString,
                 response_deserializer=duetface_dot_v1_dot_enrollment__pb2.ListSubjectsResponse.FromString,
                 _registered_method=True)
+        self.AddConsent = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/AddConsent',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.AddConsentRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.AddConsentResponse.FromString,
+                _registered_method=True)
+        self.RenewConsent = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/RenewConsent',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.RenewConsentRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.RenewConsentResponse.FromString,
+                _registered_method=True)
+        self.WithdrawConsents = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/WithdrawConsents',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsResponse.FromString,
+                _registered_method=True)
+        self.ListConsents = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/ListConsents',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.ListConsentsRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.ListConsentsResponse.FromString,
+                _registered_method=True)
+        self.Unlock = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/Unlock',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.FromString,
+                _registered_method=True)
         self.DeleteSubject = channel.unary_unary(
                 '/duetface.v1.EnrollmentService/DeleteSubject',
                 request_serializer=duetface_dot_v1_dot_enrollment__pb2.DeleteSubjectRequest.SerializeToString,
@@ -103,6 +128,44 @@ class EnrollmentServiceServicer:
 
     def ListSubjects(self, request, context):
         """Lists subjects by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddConsent(self, request, context):
+        """Records a further consent of a subject; later templates are stored under it, those that are there
+        stay under theirs. One that is not valid now is FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewConsent(self, request, context):
+        """Gives the newest consent that holds another end, and the templates under it with it. Without one
+        that holds: FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawConsents(self, request, context):
+        """Ends every consent of a subject now: its templates stop answering at once. Without one that holds:
+        FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsents(self, request, context):
+        """Lists every consent of a subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unlock(self, request, context):
+        """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +226,31 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.ListSubjects,
                     request_deserializer=duetface_dot_v1_dot_enrollment__pb2.ListSubjectsRequest.FromString,
                     response_serializer=duetface_dot_v1_dot_enrollment__pb2.ListSubjectsResponse.SerializeToString,
+            ),
+            'AddConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddConsent,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.AddConsentRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.AddConsentResponse.SerializeToString,
+            ),
+            'RenewConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewConsent,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.RenewConsentRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.RenewConsentResponse.SerializeToString,
+            ),
+            'WithdrawConsents': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawConsents,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsResponse.SerializeToString,
+            ),
+            'ListConsents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsents,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.ListConsentsRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.ListConsentsResponse.SerializeToString,
+            ),
+            'Unlock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unlock,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.SerializeToString,
             ),
             'DeleteSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSubject,
@@ -275,6 +363,141 @@ class EnrollmentService:
             '/duetface.v1.EnrollmentService/ListSubjects',
             duetface_dot_v1_dot_enrollment__pb2.ListSubjectsRequest.SerializeToString,
             duetface_dot_v1_dot_enrollment__pb2.ListSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/AddConsent',
+            duetface_dot_v1_dot_enrollment__pb2.AddConsentRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.AddConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/RenewConsent',
+            duetface_dot_v1_dot_enrollment__pb2.RenewConsentRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.RenewConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawConsents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/WithdrawConsents',
+            duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.WithdrawConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/ListConsents',
+            duetface_dot_v1_dot_enrollment__pb2.ListConsentsRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.ListConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/Unlock',
+            duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,22 @@ class EnrollmentServiceStub:
     """Tells about one subject; NOT_FOUND for an unknown one."""
     ListSubjects: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListSubjectsRequest, _enrollment_pb2.ListSubjectsResponse]
     """Lists subjects by id."""
+    AddConsent: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.AddConsentRequest, _enrollment_pb2.AddConsentResponse]
+    """Records a further consent of a subject; later templates are stored under it, those that are there
+    stay under theirs. One that is not valid now is FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    RenewConsent: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RenewConsentRequest, _enrollment_pb2.RenewConsentResponse]
+    """Gives the newest consent that holds another end, and the templates under it with it. Without one
+    that holds: FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    WithdrawConsents: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.WithdrawConsentsRequest, _enrollment_pb2.WithdrawConsentsResponse]
+    """Ends every consent of a subject now: its templates stop answering at once. Without one that holds:
+    FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    ListConsents: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListConsentsRequest, _enrollment_pb2.ListConsentsResponse]
+    """Lists every consent of a subject."""
+    Unlock: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.UnlockRequest, _enrollment_pb2.UnlockResponse]
+    """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
     DeleteSubject: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteSubjectRequest, _enrollment_pb2.DeleteSubjectResponse]
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]
@@ -73,6 +89,22 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Tells about one subject; NOT_FOUND for an unknown one."""
     ListSubjects: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListSubjectsRequest, _enrollment_pb2.ListSubjectsResponse]  # type: ignore[assignment]
     """Lists subjects by id."""
+    AddConsent: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.AddConsentRequest, _enrollment_pb2.AddConsentResponse]  # type: ignore[assignment]
+    """Records a further consent of a subject; later templates are stored under it, those that are there
+    stay under theirs. One that is not valid now is FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    RenewConsent: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RenewConsentRequest, _enrollment_pb2.RenewConsentResponse]  # type: ignore[assignment]
+    """Gives the newest consent that holds another end, and the templates under it with it. Without one
+    that holds: FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    WithdrawConsents: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.WithdrawConsentsRequest, _enrollment_pb2.WithdrawConsentsResponse]  # type: ignore[assignment]
+    """Ends every consent of a subject now: its templates stop answering at once. Without one that holds:
+    FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+    """
+    ListConsents: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListConsentsRequest, _enrollment_pb2.ListConsentsResponse]  # type: ignore[assignment]
+    """Lists every consent of a subject."""
+    Unlock: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.UnlockRequest, _enrollment_pb2.UnlockResponse]  # type: ignore[assignment]
+    """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteSubjectRequest, _enrollment_pb2.DeleteSubjectResponse]  # type: ignore[assignment]
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]  # type: ignore[assignment]
@@ -118,6 +150,52 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.ListSubjectsResponse, _abc.Awaitable[_enrollment_pb2.ListSubjectsResponse]]:
         """Lists subjects by id."""
+
+    @_abc_1.abstractmethod
+    def AddConsent(
+        self,
+        request: _enrollment_pb2.AddConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.AddConsentResponse, _abc.Awaitable[_enrollment_pb2.AddConsentResponse]]:
+        """Records a further consent of a subject; later templates are stored under it, those that are there
+        stay under theirs. One that is not valid now is FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+
+    @_abc_1.abstractmethod
+    def RenewConsent(
+        self,
+        request: _enrollment_pb2.RenewConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.RenewConsentResponse, _abc.Awaitable[_enrollment_pb2.RenewConsentResponse]]:
+        """Gives the newest consent that holds another end, and the templates under it with it. Without one
+        that holds: FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawConsents(
+        self,
+        request: _enrollment_pb2.WithdrawConsentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.WithdrawConsentsResponse, _abc.Awaitable[_enrollment_pb2.WithdrawConsentsResponse]]:
+        """Ends every consent of a subject now: its templates stop answering at once. Without one that holds:
+        FAILED_PRECONDITION (ERROR_REASON_NO_CONSENT).
+        """
+
+    @_abc_1.abstractmethod
+    def ListConsents(
+        self,
+        request: _enrollment_pb2.ListConsentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.ListConsentsResponse, _abc.Awaitable[_enrollment_pb2.ListConsentsResponse]]:
+        """Lists every consent of a subject."""
+
+    @_abc_1.abstractmethod
+    def Unlock(
+        self,
+        request: _enrollment_pb2.UnlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.UnlockResponse, _abc.Awaitable[_enrollment_pb2.UnlockResponse]]:
+        """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
 
     @_abc_1.abstractmethod
     def DeleteSubject(

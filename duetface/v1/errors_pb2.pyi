@@ -64,6 +64,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the capture's quality is below the enrolment policy."""
     ERROR_REASON_TEMPLATE_LIMIT: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED: the subject has as many templates of the space as the policy allows."""
+    ERROR_REASON_STARTING: _ErrorReason.ValueType  # 21
+    """UNAVAILABLE: the service has started and is still loading its gallery. Try again, or elsewhere."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "duetface") that comes with every refusal but gRPC's own."""
@@ -110,4 +112,6 @@ ERROR_REASON_LOW_QUALITY: ErrorReason.ValueType  # 19
 """FAILED_PRECONDITION: the capture's quality is below the enrolment policy."""
 ERROR_REASON_TEMPLATE_LIMIT: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED: the subject has as many templates of the space as the policy allows."""
+ERROR_REASON_STARTING: ErrorReason.ValueType  # 21
+"""UNAVAILABLE: the service has started and is still loading its gallery. Try again, or elsewhere."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

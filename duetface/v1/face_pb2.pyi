@@ -242,7 +242,9 @@ class Probe(_message.Message):
     """
     @_builtins.property
     def faces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectedFace]:
-        """One to four faces, at most one a split; the service uses the first split that it serves."""
+        """One to four faces, at most one a split; the service reads those whose split it serves. Of two, a
+        claim is decided on one, a search on both (docs/protocol.md).
+        """
 
     @_builtins.property
     def quality(self) -> Global___Quality:

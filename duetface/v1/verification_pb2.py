@@ -27,17 +27,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uetface/v1/verification.proto\x12\x0b\x64uetface.v1\x1a\x16\x64uetface/v1/face.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetChallengeRequest\"S\n\x14GetChallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15GetServiceInfoRequest\"\xe5\x01\n\x16GetServiceInfoResponse\x12\r\n\x05realm\x18\x01 \x01(\t\x12(\n\x06splits\x18\x02 \x03(\x0b\x32\x18.duetface.v1.ServedSplit\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0b\n\x03\x66mr\x18\x04 \x01(\x01\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x35\n\x11required_liveness\x18\x07 \x01(\x0e\x32\x1a.duetface.v1.LivenessLevel\"B\n\x0bServedSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x15\n\rmanifest_json\x18\x03 \x01(\x0c\"\x8d\x01\n\x13\x41uthenticateRequest\x12\x39\n\rconfiguration\x18\x01 \x01(\x0b\x32 .duetface.v1.StreamConfigurationH\x00\x12\x30\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbeH\x00\x42\t\n\x07\x63ontent\"l\n\x13StreamConfiguration\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x15\n\rsplit_digests\x18\x03 \x03(\x0c\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"w\n\x14\x41uthenticateResponse\x12)\n\x05ready\x18\x01 \x01(\x0b\x32\x18.duetface.v1.StreamReadyH\x00\x12)\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.duetface.v1.DecisionH\x00\x42\t\n\x07\x63ontent\"J\n\x0bStreamReady\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\rVerifyRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12.\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"9\n\x0eVerifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.duetface.v1.Decision\"\x80\x01\n\x0fIdentifyRequest\x12.\n\x0csigned_probe\x18\x01 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x11\n\tpartition\x18\x04 \x01(\t\";\n\x10IdentifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.duetface.v1.Decision\"\xf5\x02\n\x08\x44\x65\x63ision\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.duetface.v1.Outcome\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.duetface.v1.DecisionReason\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0b\n\x03\x66mr\x18\x05 \x01(\x01\x12\x0c\n\x04\x66pir\x18\x06 \x01(\x01\x12,\n\x08liveness\x18\x07 \x01(\x0e\x32\x1a.duetface.v1.LivenessLevel\x12,\n\tvalid_for\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65\x63ision_id\x18\t \x01(\t\x12\x1e\n\x11\x63osine_similarity\x18\n \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tassertion\x18\x0b \x01(\t\x12\x1a\n\x12nearest_subject_id\x18\x0c \x01(\tB\x14\n\x12_cosine_similarity*]\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_ACCEPT\x10\x01\x12\x12\n\x0eOUTCOME_REJECT\x10\x02\x12\x11\n\rOUTCOME_RETRY\x10\x03*\xad\x02\n\x0e\x44\x65\x63isionReason\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45\x43ISION_REASON_MATCH\x10\x01\x12\x1c\n\x18\x44\x45\x43ISION_REASON_NO_MATCH\x10\x02\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_LOCKED_OUT\x10\x03\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_LOW_QUALITY\x10\x04\x12\x19\n\x15\x44\x45\x43ISION_REASON_STALE\x10\x05\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_SUPERSEDED\x10\x06\x12%\n!DECISION_REASON_LIVENESS_REQUIRED\x10\x07\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_OVERLOADED\x10\x08\x32\xaa\x03\n\x13VerificationService\x12S\n\x0cGetChallenge\x12 .duetface.v1.GetChallengeRequest\x1a!.duetface.v1.GetChallengeResponse\x12Y\n\x0eGetServiceInfo\x12\".duetface.v1.GetServiceInfoRequest\x1a#.duetface.v1.GetServiceInfoResponse\x12W\n\x0c\x41uthenticate\x12 .duetface.v1.AuthenticateRequest\x1a!.duetface.v1.AuthenticateResponse(\x01\x30\x01\x12\x41\n\x06Verify\x12\x1a.duetface.v1.VerifyRequest\x1a\x1b.duetface.v1.VerifyResponse\x12G\n\x08Identify\x12\x1c.duetface.v1.IdentifyRequest\x1a\x1d.duetface.v1.IdentifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uetface/v1/verification.proto\x12\x0b\x64uetface.v1\x1a\x16\x64uetface/v1/face.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetChallengeRequest\"S\n\x14GetChallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15GetServiceInfoRequest\"\x84\x02\n\x16GetServiceInfoResponse\x12\r\n\x05realm\x18\x01 \x01(\t\x12(\n\x06splits\x18\x02 \x03(\x0b\x32\x18.duetface.v1.ServedSplit\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0b\n\x03\x66mr\x18\x04 \x01(\x01\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x35\n\x11required_liveness\x18\x07 \x01(\x0e\x32\x1a.duetface.v1.LivenessLevel\x12\x1d\n\x15upcoming_space_digest\x18\x08 \x01(\x0c\"B\n\x0bServedSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x15\n\rmanifest_json\x18\x03 \x01(\x0c\"\x8d\x01\n\x13\x41uthenticateRequest\x12\x39\n\rconfiguration\x18\x01 \x01(\x0b\x32 .duetface.v1.StreamConfigurationH\x00\x12\x30\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbeH\x00\x42\t\n\x07\x63ontent\"l\n\x13StreamConfiguration\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x15\n\rsplit_digests\x18\x03 \x03(\x0c\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"w\n\x14\x41uthenticateResponse\x12)\n\x05ready\x18\x01 \x01(\x0b\x32\x18.duetface.v1.StreamReadyH\x00\x12)\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.duetface.v1.DecisionH\x00\x42\t\n\x07\x63ontent\"J\n\x0bStreamReady\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\rVerifyRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12.\n\x0csigned_probe\x18\x02 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"9\n\x0eVerifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.duetface.v1.Decision\"\x80\x01\n\x0fIdentifyRequest\x12.\n\x0csigned_probe\x18\x01 \x01(\x0b\x32\x18.duetface.v1.SignedProbe\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x11\n\tpartition\x18\x04 \x01(\t\";\n\x10IdentifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.duetface.v1.Decision\"\xf5\x02\n\x08\x44\x65\x63ision\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.duetface.v1.Outcome\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.duetface.v1.DecisionReason\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0b\n\x03\x66mr\x18\x05 \x01(\x01\x12\x0c\n\x04\x66pir\x18\x06 \x01(\x01\x12,\n\x08liveness\x18\x07 \x01(\x0e\x32\x1a.duetface.v1.LivenessLevel\x12,\n\tvalid_for\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65\x63ision_id\x18\t \x01(\t\x12\x1e\n\x11\x63osine_similarity\x18\n \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tassertion\x18\x0b \x01(\t\x12\x1a\n\x12nearest_subject_id\x18\x0c \x01(\tB\x14\n\x12_cosine_similarity*]\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_ACCEPT\x10\x01\x12\x12\n\x0eOUTCOME_REJECT\x10\x02\x12\x11\n\rOUTCOME_RETRY\x10\x03*\xad\x02\n\x0e\x44\x65\x63isionReason\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45\x43ISION_REASON_MATCH\x10\x01\x12\x1c\n\x18\x44\x45\x43ISION_REASON_NO_MATCH\x10\x02\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_LOCKED_OUT\x10\x03\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_LOW_QUALITY\x10\x04\x12\x19\n\x15\x44\x45\x43ISION_REASON_STALE\x10\x05\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_SUPERSEDED\x10\x06\x12%\n!DECISION_REASON_LIVENESS_REQUIRED\x10\x07\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_OVERLOADED\x10\x08\x32\xaa\x03\n\x13VerificationService\x12S\n\x0cGetChallenge\x12 .duetface.v1.GetChallengeRequest\x1a!.duetface.v1.GetChallengeResponse\x12Y\n\x0eGetServiceInfo\x12\".duetface.v1.GetServiceInfoRequest\x1a#.duetface.v1.GetServiceInfoResponse\x12W\n\x0c\x41uthenticate\x12 .duetface.v1.AuthenticateRequest\x1a!.duetface.v1.AuthenticateResponse(\x01\x30\x01\x12\x41\n\x06Verify\x12\x1a.duetface.v1.VerifyRequest\x1a\x1b.duetface.v1.VerifyResponse\x12G\n\x08Identify\x12\x1c.duetface.v1.IdentifyRequest\x1a\x1d.duetface.v1.IdentifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duetface.v1.verification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1776
-  _globals['_OUTCOME']._serialized_end=1869
-  _globals['_DECISIONREASON']._serialized_start=1872
-  _globals['_DECISIONREASON']._serialized_end=2173
+  _globals['_OUTCOME']._serialized_start=1807
+  _globals['_OUTCOME']._serialized_end=1900
+  _globals['_DECISIONREASON']._serialized_start=1903
+  _globals['_DECISIONREASON']._serialized_end=2204
   _globals['_GETCHALLENGEREQUEST']._serialized_start=136
   _globals['_GETCHALLENGEREQUEST']._serialized_end=157
   _globals['_GETCHALLENGERESPONSE']._serialized_start=159
@@ -45,27 +45,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVICEINFOREQUEST']._serialized_start=244
   _globals['_GETSERVICEINFOREQUEST']._serialized_end=267
   _globals['_GETSERVICEINFORESPONSE']._serialized_start=270
-  _globals['_GETSERVICEINFORESPONSE']._serialized_end=499
-  _globals['_SERVEDSPLIT']._serialized_start=501
-  _globals['_SERVEDSPLIT']._serialized_end=567
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=570
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=711
-  _globals['_STREAMCONFIGURATION']._serialized_start=713
-  _globals['_STREAMCONFIGURATION']._serialized_end=821
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=823
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=942
-  _globals['_STREAMREADY']._serialized_start=944
-  _globals['_STREAMREADY']._serialized_end=1018
-  _globals['_VERIFYREQUEST']._serialized_start=1020
-  _globals['_VERIFYREQUEST']._serialized_end=1147
-  _globals['_VERIFYRESPONSE']._serialized_start=1149
-  _globals['_VERIFYRESPONSE']._serialized_end=1206
-  _globals['_IDENTIFYREQUEST']._serialized_start=1209
-  _globals['_IDENTIFYREQUEST']._serialized_end=1337
-  _globals['_IDENTIFYRESPONSE']._serialized_start=1339
-  _globals['_IDENTIFYRESPONSE']._serialized_end=1398
-  _globals['_DECISION']._serialized_start=1401
-  _globals['_DECISION']._serialized_end=1774
-  _globals['_VERIFICATIONSERVICE']._serialized_start=2176
-  _globals['_VERIFICATIONSERVICE']._serialized_end=2602
+  _globals['_GETSERVICEINFORESPONSE']._serialized_end=530
+  _globals['_SERVEDSPLIT']._serialized_start=532
+  _globals['_SERVEDSPLIT']._serialized_end=598
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=601
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=742
+  _globals['_STREAMCONFIGURATION']._serialized_start=744
+  _globals['_STREAMCONFIGURATION']._serialized_end=852
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=854
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=973
+  _globals['_STREAMREADY']._serialized_start=975
+  _globals['_STREAMREADY']._serialized_end=1049
+  _globals['_VERIFYREQUEST']._serialized_start=1051
+  _globals['_VERIFYREQUEST']._serialized_end=1178
+  _globals['_VERIFYRESPONSE']._serialized_start=1180
+  _globals['_VERIFYRESPONSE']._serialized_end=1237
+  _globals['_IDENTIFYREQUEST']._serialized_start=1240
+  _globals['_IDENTIFYREQUEST']._serialized_end=1368
+  _globals['_IDENTIFYRESPONSE']._serialized_start=1370
+  _globals['_IDENTIFYRESPONSE']._serialized_end=1429
+  _globals['_DECISION']._serialized_start=1432
+  _globals['_DECISION']._serialized_end=1805
+  _globals['_VERIFICATIONSERVICE']._serialized_start=2207
+  _globals['_VERIFICATIONSERVICE']._serialized_end=2633
 # @@protoc_insertion_point(module_scope)

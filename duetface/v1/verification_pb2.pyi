@@ -173,6 +173,7 @@ class GetServiceInfoResponse(_message.Message):
     NOW_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REQUIRED_LIVENESS_FIELD_NUMBER: _builtins.int
+    UPCOMING_SPACE_DIGEST_FIELD_NUMBER: _builtins.int
     realm: _builtins.str
     """The realm's name."""
     space_digest: _builtins.bytes
@@ -183,6 +184,10 @@ class GetServiceInfoResponse(_message.Message):
     """The service's version."""
     required_liveness: _face_pb2.LivenessLevel.ValueType
     """What the realm's policy asks for; LIVENESS_LEVEL_OFF means no check is required."""
+    upcoming_space_digest: _builtins.bytes
+    """As space_digest, of the template space that the gallery moves to, 32 bytes; empty while it does
+    not move. Its split is among `splits`: a device that knows both sends a face of each in one probe.
+    """
     @_builtins.property
     def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedSplit]:
         """Splits that are accepted, the preferred one first."""
@@ -201,10 +206,11 @@ class GetServiceInfoResponse(_message.Message):
         now: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.str = ...,
         required_liveness: _face_pb2.LivenessLevel.ValueType = ...,
+        upcoming_space_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fmr", b"fmr", "now", b"now", "realm", b"realm", "required_liveness", b"required_liveness", "space_digest", b"space_digest", "splits", b"splits", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fmr", b"fmr", "now", b"now", "realm", b"realm", "required_liveness", b"required_liveness", "space_digest", b"space_digest", "splits", b"splits", "upcoming_space_digest", b"upcoming_space_digest", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,24 +1,27 @@
 """EnrollmentService: checks requests, calls the gallery in a thread, writes answers."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime
 
 from duetface.v1 import enrollment_pb2, enrollment_pb2_grpc
 from gallery.gallery import Gallery
-from gallery.records import Consent, ConsentRecord, SubjectRecord, TemplateRecord
+from gallery.records import SubjectRecord
 from recognition_service.clocks import Clocks
 from recognition_service.enrolment import Enroller, enrol
+from recognition_service.refusals import FieldError
 from recognition_service.rpc.context import Context, caller_of, deadline_of
 from recognition_service.rpc.fields import (
     as_field_errors,
     consent_of,
+    device_of,
     label_of,
+    moment_of,
+    optional_subject_id_of,
     page_size_of,
     partition_of,
     subject_id_of,
     template_id_of,
 )
+from recognition_service.rpc.messages import recorded_consent_message, subject_message, template_message
 from recognition_service.rpc.paging import after_of, page_token
 from recognition_service.rpc.vouching import vouched_once
 from recognition_service.session import NonceBook
@@ -58,7 +61,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         subject = await asyncio.to_thread(
             self._gallery.subject, subject_id_of(request.subject_id), partition_of(request.partition)
         )
-        return enrollment_pb2.GetSubjectResponse(subject=_subject_message(subject, self._clocks.now()))
+        return enrollment_pb2.GetSubjectResponse(subject=subject_message(subject, self._clocks.now()))
 
     async def ListSubjects(
         self, request: enrollment_pb2.ListSubjectsRequest, context: Context
@@ -69,9 +72,67 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         subjects, revision = await asyncio.to_thread(self._page, after, size, partition)
         more = len(subjects) > size
         return enrollment_pb2.ListSubjectsResponse(
-            subjects=[_subject_message(subject, self._clocks.now()) for subject in subjects[:size]],
+            subjects=[subject_message(subject, self._clocks.now()) for subject in subjects[:size]],
             next_page_token=page_token(subjects[size - 1].subject_id, "subjects", partition) if more else "",
             revision=revision,
+        )
+
+    async def AddConsent(
+        self, request: enrollment_pb2.AddConsentRequest, context: Context
+    ) -> enrollment_pb2.AddConsentResponse:
+        """Record a further consent."""
+        revision = await asyncio.to_thread(
+            self._gallery.record_consent,
+            subject_id_of(request.subject_id),
+            consent_of(request),
+            caller_of(context).actor,
+            partition_of(request.partition),
+        )
+        return enrollment_pb2.AddConsentResponse(revision=revision)
+
+    async def RenewConsent(
+        self, request: enrollment_pb2.RenewConsentRequest, context: Context
+    ) -> enrollment_pb2.RenewConsentResponse:
+        """Give the consent that holds another end."""
+        ends = moment_of("expires_at", request.expires_at) if request.HasField("expires_at") else None
+        revision = await asyncio.to_thread(
+            self._gallery.renew_consent,
+            subject_id_of(request.subject_id),
+            ends,
+            caller_of(context).actor,
+            partition_of(request.partition),
+        )
+        return enrollment_pb2.RenewConsentResponse(revision=revision)
+
+    async def WithdrawConsents(
+        self, request: enrollment_pb2.WithdrawConsentsRequest, context: Context
+    ) -> enrollment_pb2.WithdrawConsentsResponse:
+        """End every consent now."""
+        revision = await asyncio.to_thread(
+            self._gallery.withdraw_consents,
+            subject_id_of(request.subject_id),
+            caller_of(context).actor,
+            partition_of(request.partition),
+        )
+        return enrollment_pb2.WithdrawConsentsResponse(revision=revision)
+
+    async def ListConsents(
+        self, request: enrollment_pb2.ListConsentsRequest, context: Context
+    ) -> enrollment_pb2.ListConsentsResponse:
+        """Every consent of a subject, oldest first."""
+        subject = await asyncio.to_thread(
+            self._gallery.subject, subject_id_of(request.subject_id), partition_of(request.partition)
+        )
+        return enrollment_pb2.ListConsentsResponse(consents=map(recorded_consent_message, subject.consents))
+
+    async def Unlock(self, request: enrollment_pb2.UnlockRequest, context: Context) -> enrollment_pb2.UnlockResponse:
+        """Set failure counters to zero, and tell what they stood at."""
+        subject_id, device = optional_subject_id_of(request.subject_id), device_of(request.device)
+        if not subject_id and not device:
+            raise FieldError("unlock whom? Name a subject_id, a device, or both")
+        before = await asyncio.to_thread(self._gallery.unlock, caller_of(context).actor, subject_id, device)
+        return enrollment_pb2.UnlockResponse(
+            subject_failures=before.subject.failures, device_failures=before.device.failures
         )
 
     async def DeleteSubject(
@@ -95,9 +156,11 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         probe = vouched_once(request.signed_probe, caller, self._nonces, self._clocks.monotonic_s())
         deadline_s = deadline_of(context, self._longest_s, self._clocks)
         enrolled = await enrol(self._enroller, probe, subject_id, partition, caller, deadline_s)
+        first, *further = enrolled.templates
         return enrollment_pb2.AddTemplateResponse(
-            template_id=str(enrolled.template.template_id),
-            revision=enrolled.template.revision,
+            template_id=str(first.template_id),
+            further_template_ids=[str(template.template_id) for template in further],
+            revision=enrolled.templates[-1].revision,
             warnings=[
                 enrollment_pb2.EnrollmentWarning.Value(f"ENROLLMENT_WARNING_{warning.upper()}")
                 for warning in enrolled.warnings
@@ -115,7 +178,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         rest = sorted((t for t in templates if t.template_id > after), key=lambda t: t.template_id)
         more = len(rest) > size
         return enrollment_pb2.ListTemplatesResponse(
-            templates=[_template_message(template) for template in rest[:size]],
+            templates=[template_message(template) for template in rest[:size]],
             next_page_token=page_token(str(rest[size - 1].template_id), *listing) if more else "",
         )
 
@@ -145,41 +208,3 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """One more than asked for, so that the last page is known as such, and the revision before the look."""
         revision = self._gallery.revision
         return self._gallery.list_subjects(after, size + 1, partition), revision
-
-
-def _subject_message(subject: SubjectRecord, now: datetime) -> enrollment_pb2.Subject:
-    message = enrollment_pb2.Subject(
-        subject_id=subject.subject_id, label=subject.label, template_count=subject.template_count
-    )
-    message.created_at.FromDatetime(subject.created_at)
-    if subject.consents:
-        consent = _in_force(subject.consents, now)
-        message.consent.purpose = consent.purpose
-        message.consent.text_version = consent.version
-        message.consent.given_at.FromDatetime(consent.given_at)
-        if consent.expires_at is not None:
-            message.consent.expires_at.FromDatetime(consent.expires_at)
-    return message
-
-
-def _in_force(consents: Sequence[ConsentRecord], now: datetime) -> Consent:
-    """The newest that holds now, under which a new template would be stored; without one, the newest at all.
-
-    consents: oldest first, at least one; a withdrawn one has ended when it was withdrawn.
-    """
-    given = [record.consent for record in consents]
-    return next(
-        (consent for consent in reversed(given) if consent.expires_at is None or consent.expires_at > now), given[-1]
-    )
-
-
-def _template_message(template: TemplateRecord) -> enrollment_pb2.Template:
-    message = enrollment_pb2.Template(
-        template_id=str(template.template_id),
-        subject_id=template.subject_id,
-        space_digest=template.space_digest,
-        quality=template.quality,
-        device=template.device,
-    )
-    message.created_at.FromDatetime(template.created_at)
-    return message

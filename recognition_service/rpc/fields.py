@@ -16,6 +16,7 @@ from recognition_service.refusals import FieldError
 PURPOSE_LENGTH = 64
 PARTITION_LENGTH = 64
 LABEL_LENGTH = 128
+DEVICE_LENGTH = 128
 PAGE_MAX = 1000
 PAGE_DEFAULT = 100
 NUMBER_MAX = 2**63 - 1  # the largest that the store can hold
@@ -58,6 +59,11 @@ def label_of(text: str) -> str:
     return _printable("label", text, LABEL_LENGTH)
 
 
+def device_of(text: str) -> str:
+    """A device's name, at most 128 printable characters, or empty for none."""
+    return _printable("device", text, DEVICE_LENGTH)
+
+
 def template_id_of(text: str) -> int:
     """The number of a template; whatever is no number names none.  Raises NotFoundError."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -79,22 +85,23 @@ def number_of(name: str, number: int) -> int:
     return number
 
 
-def consent_of(request: enrollment_pb2.CreateSubjectRequest) -> Consent:
+def consent_of(request: enrollment_pb2.CreateSubjectRequest | enrollment_pb2.AddConsentRequest) -> Consent:
     """The consent, which must be there."""
     if not request.HasField("consent"):
-        raise FieldError("consent is missing: no subject without one")
+        raise FieldError("consent is missing: say what was agreed to")
     message = request.consent
     if not message.HasField("given_at"):
         raise FieldError("consent.given_at is missing")
     return Consent(
         purpose=_required("consent.purpose", message.purpose, 64),
         version=_required("consent.text_version", message.text_version, 64),
-        given_at=_moment("consent.given_at", message.given_at),
-        expires_at=_moment("consent.expires_at", message.expires_at) if message.HasField("expires_at") else None,
+        given_at=moment_of("consent.given_at", message.given_at),
+        expires_at=moment_of("consent.expires_at", message.expires_at) if message.HasField("expires_at") else None,
     )
 
 
-def _moment(name: str, timestamp: Timestamp) -> datetime:
+def moment_of(name: str, timestamp: Timestamp) -> datetime:
+    """A point in time that Python and SQL can hold."""
     try:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:

@@ -34,6 +34,7 @@ from recognition_service.refusals import (
     DrainingError,
     FieldError,
     QualityError,
+    StartingError,
     reason_name,
     refusal_of,
     rich_status,
@@ -61,7 +62,8 @@ class InFlight:
     """
 
     def __init__(self, limit: int) -> None:
-        """Nothing runs yet."""
+        """Nothing runs yet.  starting, draining: set by the service, before and after the time that it serves."""
+        self.starting = False
         self.draining = False
         self._limit = limit
         self._open: Counter[str] = Counter()
@@ -80,10 +82,12 @@ class InFlight:
 
     @contextmanager
     def call(self, fingerprint: str, *, awaited: bool = True) -> Iterator[None]:
-        """One call of a certificate.  Raises DrainingError when the service shuts down, OverloadedError.
+        """One call of a certificate.  Raises StartingError, DrainingError when the service shuts down, OverloadedError.
 
-        awaited: whether the end waits for it; what it does not wait for may begin while the service drains.
+        awaited: whether the end waits for it; what it does not wait for may begin while the service starts or drains.
         """
+        if awaited and self.starting:
+            raise StartingError("the service is still loading its gallery: try again, or ask another replica")
         if awaited and self.draining:
             raise DrainingError("the service is shutting down: reconnect")
         if self._open[fingerprint] >= self._limit:

@@ -27,10 +27,9 @@ _REQUIRED_LIVENESS = {
 
 @dataclass(frozen=True)
 class Served:
-    """What GetServiceInfo tells beside splits and operating point.  space_digest: 32 bytes."""
+    """What GetServiceInfo tells beside splits, spaces and operating point."""
 
     realm: str
-    space_digest: bytes
     version: str
     liveness: LivenessPolicy
 
@@ -72,10 +71,12 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self, request: verification_pb2.GetServiceInfoRequest, context: Context
     ) -> verification_pb2.GetServiceInfoResponse:
         """Tell splits, space and operating point."""
+        spaces = self._recogniser.spaces
         answer = verification_pb2.GetServiceInfoResponse(
             realm=self._served.realm,
-            space_digest=self._served.space_digest,
-            fmr=self._recogniser.policy.point.fmr,
+            space_digest=spaces.current.digest,
+            upcoming_space_digest=b"" if spaces.upcoming is None else spaces.upcoming.digest,
+            fmr=self._recogniser.policy.fmr,
             version=self._served.version,
             required_liveness=_REQUIRED_LIVENESS[self._served.liveness],
         )

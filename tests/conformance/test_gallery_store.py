@@ -252,7 +252,7 @@ def test_templates_stop_answering_when_consent_ends(world):
     world.clock.move(days=1)
     assert world.gallery.identify(person(1), SPACE) == []
     assert world.gallery.verify_similarity("alice", person(1), SPACE) is None
-    with pytest.raises(ConsentError, match=r"no consent.* delete the subject and enrol it anew"):
+    with pytest.raises(ConsentError, match=r"no consent.*duetface consent add SUBJECT"):
         world.add("alice", 1, 1)
     world.gallery.record_consent("alice", consent(world.clock), OPERATOR)
     world.add("alice", 1, 1)

@@ -99,21 +99,21 @@ def test_a_probe_comes_back_as_it_was() -> None:
     """All that the service decides on must survive the wire."""
     face = a_face()
     received = probe_from_bytes(serialised(face), by_digest([SPLIT]))
-    assert received.split == SPLIT
+    assert list(received.faces) == [SPLIT.digest]
     assert received.quality == QUALITY
     assert received.liveness is LivenessLevel.OFF
     assert received.age_us == 1_000_000
     for name, codes in face.planes.items():
-        np.testing.assert_array_equal(received.face.planes[name], codes)
+        np.testing.assert_array_equal(received.faces[SPLIT.digest].planes[name], codes)
 
 
-def test_the_first_served_split_of_a_capture_is_read() -> None:
+def test_of_a_capture_every_served_split_is_read() -> None:
     """This is how a gallery moves to a new split while old and new agents are about."""
     newer = replace(SPLIT, version=2)
     probe = a_probe(a_face(1, newer), a_face(2))
     data = probe_to_bytes(probe, by_digest([SPLIT, newer]), 2_000_000_000)
-    assert probe_from_bytes(data, by_digest([SPLIT])).split == SPLIT
-    assert probe_from_bytes(data, by_digest([SPLIT, newer])).split == newer
+    assert set(probe_from_bytes(data, by_digest([SPLIT])).faces) == {SPLIT.digest}
+    assert set(probe_from_bytes(data, by_digest([SPLIT, newer])).faces) == {SPLIT.digest, newer.digest}
 
 
 def test_a_split_that_is_not_served_is_a_contract_error() -> None:
