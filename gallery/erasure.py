@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 
 from duetface.errors import GalleryError, NotFoundError
-from gallery import sealing
+from gallery import sealing, snapshot
 from gallery.background import Background
 from gallery.fingerprints import Fingerprints
 from gallery.followers import await_followers
@@ -163,7 +163,7 @@ class Eraser:
         if self._snapshot_path is None:
             return
         try:
-            self._snapshot_path.unlink(missing_ok=True)
+            snapshot.drop(self._snapshot_path)
         except OSError as error:
             raise GalleryError(
                 f"{self._snapshot_path} holds erased templates and cannot be deleted: {error.strerror}; delete it"

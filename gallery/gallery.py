@@ -54,7 +54,8 @@ class Gallery:
         """Used by open and create."""
         self._realm = realm
         self._options = options
-        self._view = View(realm.store, realm.realm_id, realm.vault, options.index_factory, options.dimension)
+        place = realm.store, realm.realm_id, realm.vault
+        self._view = View(*place, options.index_factory, options.dimension, indexed=options.indexed)
         self._eraser = Eraser(realm, self._view, options.snapshot_path)
         self._verifier = recognition.Verifier(realm, options.dimension)
         self._reporter = followers.Reporter(realm, options.follower)
@@ -337,6 +338,8 @@ class Gallery:
         removals = self._view.removals
         if removals != self._removals_seen:
             self._eraser.drop_snapshot()
+            # Whoever waits for this replica signs that its memory is clean.  An index that all share is left to them.
+            self._view.compact(shared=False)
         self._reporter.report(revision, removed=removals != self._removals_seen)
         self._removals_seen = removals  # only now: what failed is done again
         return revision

@@ -161,7 +161,7 @@ class View:
         for space in self._spaces.values():
             # What an earlier run left in an index that outlives it, and the store has deleted since.
             stale = set(space.index.ids().tolist()) - set(space.roster.all_ids())
-            space.index.remove(sorted(stale))
+            self.removals += space.index.remove(sorted(stale))
         self.applied_revision = revision
 
     def _follow(self, connection: Connection, changes: list[Change]) -> None:

@@ -15,6 +15,7 @@ from duetface.errors import GalleryError, NotFoundError
 from gallery import enrolment, subjects
 from gallery.background import Background
 from gallery.erasure import FORMS, forms_of
+from gallery.faiss_rabitq import FaissRabitqIndex
 from gallery.fingerprints import Fingerprints
 from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
@@ -363,3 +364,34 @@ def test_a_receipt_needs_a_replica_where_only_one_can_clean_the_index(world):
         replica.refresh()
         receipt = world.gallery.maintenance.erasure_receipt(revision, by_replica=True)
     assert receipt.followers == ["replica-2"]
+
+
+def test_a_replica_that_has_followed_holds_nothing_in_memory(world):
+    """Its word is in the receipt: it compacts before it says that it has followed.  Its search is audited."""
+    world.enrol("alice", 1, captures=2)
+    options = replace(OPTIONS, follower="replica-2", index_factory=lambda dimension, _: FaissRabitqIndex(dimension))
+    with Gallery.open(world.url, "hq", KEYS, world.clock, options) as replica:
+        rotated = world.gallery._realm.vault.rotate(person(1)[None])[0]
+        prints = Fingerprints.of(bytes(16), forms_of(rotated))
+        assert any(prints.found_in(content) for _, held in replica._view.contents() for content in held)
+        revision = world.gallery.delete_subject("alice", OPERATOR)
+        replica.refresh()
+        receipt = world.gallery.maintenance.erasure_receipt(revision, timeout_s=0)
+        assert not any(prints.found_in(content) for _, held in replica._view.contents() for content in held)
+        assert replica.maintenance.search_erased_in_memory(receipt, OPERATOR).found == {}
+    last = world.gallery.audit(world.gallery.last_audit_id - 1)[0]
+    assert (last.action, last.subject_id, last.outcome) == ("erasure_searched", "alice", "clean")
+
+
+def test_a_gallery_without_an_index_erases_and_never_searches(world):
+    """An operator's process beside a service: it must not load a million templates to delete one."""
+    world.enrol("alice", 1)
+    options = replace(OPTIONS, indexed=False)
+    with Gallery.open(world.url, "hq", KEYS, world.clock, options, load=False) as operator:
+        revision = operator.delete_subject("alice", OPERATOR)
+        assert operator.maintenance.erasure_receipt(revision).templates == 1
+        assert operator.statistics().spaces == ()
+        with pytest.raises(GalleryError, match="without an index: ask the service"):
+            operator.identify(person(1), SPACE)
+    world.gallery.refresh()
+    assert world.gallery.identify(person(1), SPACE) == []

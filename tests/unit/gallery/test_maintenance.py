@@ -259,7 +259,7 @@ def test_an_empty_snapshot_that_the_realm_did_not_seal_is_refused(kept, caplog):
     before, revision = answers(kept.gallery), kept.gallery.revision
     (history,) = [row.own_digest.hex() for row in kept.gallery.audit() if row.audit_id == revision]
     header = snapshot.Header("hq", 1, revision, history, [], [])
-    snapshot.write(kept.options.snapshot_path, os.urandom(32), header, iter(()))
+    snapshot.write(kept.options.snapshot_path, lambda: snapshot.Content(os.urandom(32), header, iter(())))
     assert loads(kept) == [6]
     assert "snapshot refused" in caplog.text
     assert answers(kept.gallery) == before
