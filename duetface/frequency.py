@@ -88,10 +88,10 @@ def frequency_maps(size: int, upsampling: int) -> NDArray[np.float64]:
     return maps
 
 
-def dct_matrix() -> NDArray[np.float64]:
-    """The orthonormal DCT-II of 8 points (ITU-T T.81 A.3.3): row u is frequency u."""
-    u, x = np.arange(BLOCK)[:, None], np.arange(BLOCK)[None, :]
-    rows = np.cos((2 * x + 1) * u * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+def dct_matrix(points: int = BLOCK) -> NDArray[np.float64]:
+    """The orthonormal DCT-II of so many points (ITU-T T.81 A.3.3 for 8): row u is frequency u."""
+    u, x = np.arange(points)[:, None], np.arange(points)[None, :]
+    rows = np.cos((2 * x + 1) * u * np.pi / (2 * points)) * np.sqrt(2 / points)
     rows[0] /= np.sqrt(2)
     return np.asarray(rows, np.float64)
 

@@ -76,8 +76,9 @@ class SplitSpec:
 
     crop: pixels a side.  upsampling: the r of docs/method.md 1.1.  block: pixels a side of a DCT block.
     client_channels, server_channels: indices 8 * u + v of each colour plane, in wire order, disjoint.
+        A learned split sends no channel: server_channels is empty, and the client network reads client_channels.
     planes: the arrays of the message, in wire order.
-    client_network_sha256: hex digest of client.onnx, which makes the masks; empty if there is none.
+    client_network_sha256: hex digest of client.onnx, which makes the masks or codes; empty if there is none.
     """
 
     name: str
@@ -123,6 +124,11 @@ class SplitSpec:
     def mask_grids(self) -> dict[str, int]:
         """Mask plane -> cells a side, in wire order: the stages at which the client's attention enters."""
         return {plane.name: plane.shape[1] for plane in self.planes if plane.name.startswith("mask_")}
+
+    @property
+    def made_planes(self) -> tuple[str, ...]:
+        """The planes that the client network makes, in wire order: masks, or the codes of a learned split."""
+        return tuple(plane.name for plane in self.planes if plane.name == "codes" or plane.name in self.mask_grids)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, every field."""

@@ -19,7 +19,7 @@ from duetface.types import AlignedFace, ProtectedFace
 
 
 class Encoder:
-    """Block DCT, split, masks, quantiser. Stateless after loading; safe to share between threads."""
+    """Block DCT, split, client network, quantiser. Stateless after loading; safe to share between threads."""
 
     def __init__(self, spec: SplitSpec, session: onnxruntime.InferenceSession) -> None:
         """session: the client network that the spec's digest names; see load."""
@@ -37,14 +37,14 @@ class Encoder:
         path = split_folder / "client.onnx"
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         got = [output.name for output in session.get_outputs()]
-        if got != list(spec.mask_grids):
-            raise ModelError(f"{path}: makes {got}, the split needs {list(spec.mask_grids)}")
+        if got != list(spec.made_planes):
+            raise ModelError(f"{path}: makes {got}, the split needs {list(spec.made_planes)}")
         return cls(spec, session)
 
     def encode(self, face: AlignedFace) -> ProtectedFace:
         """Split, look, quantise. Raises MessageError unless the crop is (112, 112, 3) uint8."""
         stays, goes = self.split(face.rgb_u8_hwc)
-        values: dict[str, NDArray[np.floating]] = {"coefficients": goes, **self.masks(stays, face.hull_px)}
+        values: dict[str, NDArray[np.floating]] = {"coefficients": goes, **self.made(stays, face.hull_px)}
         planes = {plane.name: quantise(values[plane.name], plane) for plane in self.spec.planes}
         return ProtectedFace(self._digest, planes)
 
@@ -56,13 +56,15 @@ class Encoder:
         channels = block_dct(centred_ycbcr(rgb_u8_hwc), self.spec.upsampling)
         return split(channels, self.spec.client_channels, self.spec.server_channels)
 
-    def masks(self, stays: NDArray[np.float64], hull_px: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Where to look: plane name -> (1, k, k) float32 in [0, 1], before rounding.
+    def made(self, stays: NDArray[np.float64], hull_px: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What the client network makes of the channels that stay: plane name -> (C, k, k) float32, before rounding.
+
+        Masks, where to look, in [0, 1]; or the codes of a learned split.
 
         stays: the client's channels.  hull_px: (K, 2) convex hull of the face in crop pixels.
         """
-        grids = self.spec.mask_grids
+        grids, names = self.spec.mask_grids, self.spec.made_planes
         pixels = face_pixels(hull_px)
         regions = {f"region_{grid}": coarsened(pixels, grid)[None, None] for grid in grids.values()}
-        masks = self._session.run(list(grids), {"channels": stays[None].astype(np.float32), **regions})
-        return {name: mask[0] for name, mask in zip(grids, masks, strict=True)}
+        made = self._session.run(list(names), {"channels": stays[None].astype(np.float32), **regions})
+        return {name: values[0] for name, values in zip(names, made, strict=True)}

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from duetface.spec import SplitSpec
+from networks.learned import LearnedClient
 from networks.transform import BlockDct, Quantiser
+
+Maps = tuple[Tensor, ...]
 
 
 class DeviceHalf(nn.Module):
@@ -30,10 +34,20 @@ class DeviceHalf(nn.Module):
 
         Returns plane name -> (B, C, H, W) float32, decoded.
         """
+        return self.observed(rgb, region)[0]
+
+    def observed(self, rgb: Tensor, region: Tensor) -> tuple[dict[str, Tensor], Maps]:
+        """The planes, and the maps of a learned client's stages; none of a client that only makes masks."""
         if self.transform is None:
-            return self.quantised({"rgb": rgb / 127.5 - 1})
-        stays, goes = self.transform(rgb)
-        return self.quantised({"coefficients": goes, **self.masks(stays, region)})
+            return self.quantised({"rgb": rgb / 127.5 - 1}), ()
+        # The coefficients span +- 1024 in steps of 2, which the 8 bits of bf16 would blur.
+        with torch.autocast(rgb.device.type, enabled=False):
+            stays, goes = self.transform(rgb)
+        if isinstance(self.client, LearnedClient):
+            codes, maps = self.client.observed(stays)
+            return self.quantised({"codes": codes}), maps
+        with torch.autocast(rgb.device.type, enabled=False):
+            return self.quantised({"coefficients": goes, **self.masks(stays, region)}), ()
 
     def masks(self, stays: Tensor, region: Tensor) -> dict[str, Tensor]:
         """Masks by plane name, (B, 1, k, k) in [0, 1], before rounding."""

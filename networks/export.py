@@ -37,11 +37,11 @@ class PlanesInOrder(nn.Module):
 
 
 def export_client(client: nn.Module, spec: SplitSpec, path: Path) -> float:
-    """Write client.onnx; returns the largest difference of a mask from torch's on random input."""
+    """Write client.onnx; returns the largest difference of a mask or code from torch's on random input."""
     regions = [f"region_{grid}" for grid in spec.mask_grids.values()]
     blocks = spec.blocks
     shapes = [(3 * len(spec.client_channels), blocks, blocks), *((1, k, k) for k in spec.mask_grids.values())]
-    return _export(client, path, ["channels", *regions], shapes, list(spec.mask_grids))
+    return _export(client, path, ["channels", *regions], shapes, list(spec.made_planes))
 
 
 def export_server(server: ServerNetwork, spec: SplitSpec, path: Path) -> float:

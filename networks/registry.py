@@ -8,9 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from duetface.errors import ConfigError
+from duetface.frequency import BLOCK
 from duetface.spec import PlaneSpec, SplitSpec
 from duetface.splitting import CHANNELS
 from networks.client import ClientNetwork
+from networks.learned import CORNER, LearnedClient, LearnedServer
+from networks.mobile_face_net import EMBEDDING, MobileFaceNet
 from networks.server import ServerNetwork
 from networks.steps import high_pass_steps, published_steps
 from networks.teacher import load_teacher
@@ -64,8 +67,16 @@ def twin_split() -> SplitSpec:
     return SplitSpec("twin", 1, "fixed", 112, "rgb", 1, 8, (), (), (rgb,))
 
 
+def learned_split(name: str, bits: int, step: float) -> SplitSpec:
+    """A vector of few bits in place of channels and masks; its values have unit variance before rounding."""
+    corner = tuple(BLOCK * u + v for u in range(CORNER) for v in range(CORNER))
+    codes = PlaneSpec("codes", (EMBEDDING, 1, 1), bits, True, "stored", (step,))
+    return SplitSpec(name, 1, "learned", 112, "ycbcr-full-range", 1, BLOCK, corner, (), (codes,))
+
+
 SPLITS = {
     "twin": twin_split(),
+    "l1": learned_split("l1", bits=4, step=0.4),
     "r1": fixed_split("r1", 1),
     "r2": fixed_split("r2", 2),
     "paper": fixed_split("paper", 8),
@@ -94,6 +105,9 @@ def split_of(digest: bytes) -> SplitSpec:
     raise ConfigError(f"no split has the digest {digest.hex()[:16]}: the weights are of another version")
 
 
+Server = ServerNetwork | LearnedServer
+
+
 @dataclass(frozen=True)
 class Form:
     """What of the networks a split leaves open.  trunk, interaction: see networks.server.ServerNetwork."""
@@ -102,13 +116,15 @@ class Form:
     interaction: str = "weighted"
 
 
-def build(spec: SplitSpec, teacher: Path | None, form: Form | None = None) -> tuple[nn.Module | None, ServerNetwork]:
-    """Client (None where the split has no masks) and server network.
+def build(spec: SplitSpec, teacher: Path | None, form: Form | None = None) -> tuple[nn.Module | None, Server]:
+    """Client (None where the split needs none) and server network.
 
     teacher: file to warm-start the trunk from; the trunk then has its shape, whatever the form says.
     """
     form = form or Form()
     warm = load_teacher(teacher) if teacher is not None else None
+    if spec.family == "learned":
+        return LearnedClient(spec, warm or MobileFaceNet(form.trunk)), LearnedServer()
     client = ClientNetwork(spec) if spec.mask_grids else None
     server = ServerNetwork(spec, warm.name if warm else form.trunk, form.interaction)
     if warm is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from duetface.spec import SplitSpec
@@ -32,7 +33,10 @@ class ServerNetwork(nn.Module):
 
     def forward(self, planes: Mapping[str, Tensor]) -> Tensor:
         """Plane name -> (B, C, H, W) float32.  Returns (B, 512) of unit length."""
-        return self.recognise(self.picture(planes), planes)
+        # Coefficients need more than the 8 bits of bf16; only the trunk is computed in it, when training asks so.
+        with torch.autocast(planes[self.picture_plane].device.type, enabled=False):
+            picture = self.picture(planes).contiguous(memory_format=torch.channels_last)
+        return self.recognise(picture, planes)
 
     def picture(self, planes: Mapping[str, Tensor]) -> Tensor:
         """The fixed part: (B, 3, 112, 112), what the trunk looks at."""

@@ -23,7 +23,8 @@ HIGH_PASS_GAIN = 4.0
 SLOPES = (6, 7)
 
 
-def _constant(module: nn.Module, name: str, array: NDArray[np.floating] | NDArray[np.integer]) -> None:
+def register_constant(module: nn.Module, name: str, array: NDArray[np.floating] | NDArray[np.integer]) -> None:
+    """A fixed array of a module as a buffer that no checkpoint holds; floating point becomes float32."""
     tensor = torch.from_numpy(np.array(array))
     module.register_buffer(name, tensor.float() if tensor.is_floating_point() else tensor, persistent=False)
 
@@ -41,10 +42,10 @@ class BlockDct(nn.Module):
         super().__init__()
         maps = frequency.frequency_maps(spec.crop, spec.upsampling)
         self.blocks = maps.shape[1]
-        _constant(self, "colour", frequency.RGB_TO_YCBCR)
-        _constant(self, "rows", maps.reshape(frequency.BLOCK * self.blocks, spec.crop))
-        _constant(self, "client", rows_of(spec.client_channels))
-        _constant(self, "server", rows_of(spec.server_channels))
+        register_constant(self, "colour", frequency.RGB_TO_YCBCR)
+        register_constant(self, "rows", maps.reshape(frequency.BLOCK * self.blocks, spec.crop))
+        register_constant(self, "client", rows_of(spec.client_channels))
+        register_constant(self, "server", rows_of(spec.server_channels))
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (B, 3 * client, K, K) and (B, 3 * server, K, K) float32, K blocks a side."""
@@ -76,12 +77,12 @@ class InverseBlockDct(nn.Module):
         dct = frequency.dct_matrix()
         basis = np.einsum("ux,vy->uvxy", dct, dct).reshape(CHANNELS, frequency.BLOCK, frequency.BLOCK)
         chosen = basis[list(spec.server_channels)]
-        _constant(self, "basis", np.concatenate([chosen] * COMPONENTS)[:, None])  # (3 * S, 1, 8, 8)
+        register_constant(self, "basis", np.concatenate([chosen] * COMPONENTS)[:, None])  # (3 * S, 1, 8, 8)
         if self.upsampled:
             large = spec.crop * spec.upsampling
-            _constant(self, "shrink", np.linalg.pinv(frequency.interpolation_matrix(spec.crop, large)))
+            register_constant(self, "shrink", np.linalg.pinv(frequency.interpolation_matrix(spec.crop, large)))
         back = np.linalg.inv(frequency.RGB_TO_YCBCR) * (HIGH_PASS_GAIN / 127.5)
-        _constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
+        register_constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """(B, 3 * S, K, K) -> (B, 3, 112, 112)."""
@@ -116,14 +117,14 @@ class IntegratingInverse(nn.Module):
             raise ValueError(f"split {spec.name}: the server lacks some of the channels {sorted(wanted)}")
         maps = frequency.frequency_maps(spec.crop, spec.upsampling)  # (8, K, 112); K = 112 blocks at upsampling 8
         basis, weight = poisson_basis(maps[0], maps[list(SLOPES)])
-        _constant(self, "level", maps[0] @ basis)  # (K, 112)
-        _constant(self, "slopes", maps[list(SLOPES)] @ basis)  # (S, K, 112)
-        _constant(self, "basis", basis)
-        _constant(self, "inverse", weight)
-        _constant(self, "across", _places(spec, SLOPES))
-        _constant(self, "down", _places(spec, [frequency.BLOCK * u for u in SLOPES]))
+        register_constant(self, "level", maps[0] @ basis)  # (K, 112)
+        register_constant(self, "slopes", maps[list(SLOPES)] @ basis)  # (S, K, 112)
+        register_constant(self, "basis", basis)
+        register_constant(self, "inverse", weight)
+        register_constant(self, "across", _places(spec, SLOPES))
+        register_constant(self, "down", _places(spec, [frequency.BLOCK * u for u in SLOPES]))
         back = np.linalg.inv(frequency.RGB_TO_YCBCR) / 127.5
-        _constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
+        register_constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """(B, 3 * S, K, K) -> (B, 3, 112, 112)."""
@@ -178,7 +179,7 @@ class Quantiser(nn.Module):
         """plane: name of the plane whose scale, offset and bits are used."""
         super().__init__()
         described = spec.plane(plane)
-        _constant(self, "scale", np.asarray(described.scale)[:, None, None])
+        register_constant(self, "scale", np.asarray(described.scale)[:, None, None])
         self.offset = described.offset
         highest = 2 ** (described.bits - 1) - 1 if described.signed else 2**described.bits - 1
         self.low, self.high = (-highest if described.signed else 0), highest

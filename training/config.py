@@ -24,6 +24,8 @@ class FitConfig:
     relational_weight: float = 16.0  # the term is a mean of squares near 0.01: this makes it a third of the loss
     naming_weight: float = 0.05  # its gradient is some ten times the cosine's: this makes it about half as strong
     naming_temperature: float = 0.05  # at a cosine of 0.55 to the own face, 19,000 others weigh as much as it
+    hint_weight: float = 0.0  # of the maps of a learned client's stages (training.hints); for fixed splits 0
+    hint_until: float = 0.5  # share of the run after which there are none: they cost as much as the step itself
     occluded_weight: float = 0.5  # weight of crops with black borders (cover under 0.9)
     average_decay: float = 0.998  # of the running mean of the weights, a step: the last 500 steps or so
     augment: bool = True

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from networks import registry
 from networks.client import ClientNetwork
-from networks.device import DeviceHalf
+from networks.device import DeviceHalf, Maps
+from networks.teacher import load_teacher
 from training.batches import Batch, Samples, batches
 from training.config import FitConfig
 from training.datasets import Faces
+from training.hints import Hints
 from training.losses import TeacherBank, distillation
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
@@ -49,6 +51,7 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
     state = _resume(run, config, student, average, optimiser)
 
     bank = TeacherBank(faces.teacher[rows], faces.identity[rows], config.naming_temperature).to(device)
+    hints = Hints(load_teacher(teacher)).to(device, memory_format=torch.channels_last) if config.hint_weight else None
     samples = Samples(faces, rows, config.seed, config.augment, config.occluded_weight)
     clock, saved = Clock(state["seconds"]), time.monotonic()
     loader = batches(samples, config.batch, state["faces"], config.faces)
@@ -57,7 +60,8 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
         if progress >= 1:
             break
         rate = config.learning_rate * rate_factor(progress, config.warm_up)
-        loss, cosine = training_step(student, bank, optimiser, batch, rate, config)
+        listened = hints if progress < config.hint_until else None
+        loss, cosine = training_step(student, bank, listened, optimiser, batch, rate, config)
         update_average(average, student, min(config.average_decay, (step + 1) / (step + 10)))
         state = {"faces": (step + 1) * config.batch, "seconds": clock.seconds()}
         if step % REPORT_STEPS == 0:
@@ -79,21 +83,16 @@ class Student(nn.Module):
         self.client, self.server = registry.build(spec, teacher)
         self.device_half = DeviceHalf(spec, self.client)
 
-    def forward(self, rgb: Tensor, region: Tensor) -> Tensor:
-        """(B, 3, 112, 112) in 0..255, (B, 1, 112, 112) -> (B, 512) of unit length.
-
-        Only the trunk runs in bf16: the coefficients span +- 1024 in steps of 2, which its 8 bits would blur.
-        """
-        with torch.autocast(rgb.device.type, enabled=False):
-            planes = self.device_half(rgb, region)
-            picture = self.server.picture(planes).contiguous(memory_format=torch.channels_last)
-        embedding: Tensor = self.server.recognise(picture, planes)
-        return embedding
+    def forward(self, rgb: Tensor, region: Tensor) -> tuple[Tensor, Maps]:
+        """(B, 3, 112, 112) in 0..255, (B, 1, 112, 112) -> (B, 512) of unit length, and a learned client's maps."""
+        planes, maps = self.device_half.observed(rgb, region)
+        return self.server(planes), maps
 
 
 def training_step(
     student: Student,
     bank: TeacherBank,
+    hints: Hints | None,
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     rate: float,
@@ -103,11 +102,13 @@ def training_step(
     device = bank.embeddings.device
     for group in optimiser.param_groups:
         group["lr"] = rate
+    rgb, weight = batch.rgb.to(device), batch.weight.to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        embedding = student(batch.rgb.to(device), batch.region.to(device))
-    weight = batch.weight.to(device)
+        embedding, maps = student(rgb, batch.region.to(device))
     loss, cosine = distillation(embedding, batch.teacher.to(device), weight, config.relational_weight)
     loss = loss + config.naming_weight * bank(embedding, batch.place.to(device), weight)
+    if hints is not None:
+        loss = loss + config.hint_weight * hints(rgb, maps)
     if not torch.isfinite(loss):
         raise FloatingPointError(f"loss is {loss.item()}: lower learning_rate, then continue from the checkpoint")
     optimiser.zero_grad(set_to_none=True)

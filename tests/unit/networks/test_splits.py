@@ -82,5 +82,5 @@ def test_each_split_keeps_and_sends_every_channel_once() -> None:
 
 def test_an_unknown_split_lists_the_known_ones() -> None:
     """A typing error in a config must not train something else."""
-    with pytest.raises(ConfigError, match=r"unknown split 'r3': expected one of \['paper', 'r1'"):
+    with pytest.raises(ConfigError, match=r"unknown split 'r3': expected one of \['l1', 'paper', 'r1'"):
         registry.split_named("r3")

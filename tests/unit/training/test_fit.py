@@ -39,7 +39,7 @@ def test_the_loop_overfits_one_batch(faces: Faces) -> None:
     samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
     batch = collate([samples[i] for i in range(4)])
     optimiser = torch.optim.AdamW(student.parameters())
-    cosines = [training_step(student, bank_of(faces), optimiser, batch, 1e-3, CONFIG)[1] for _ in range(18)]
+    cosines = [training_step(student, bank_of(faces), None, optimiser, batch, 1e-3, CONFIG)[1] for _ in range(18)]
     assert cosines[0] < 0.2
     assert cosines[-1] > 0.6
 
@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces) -> None:
     batch = collate([samples[i] for i in range(4)])
     batch.rgb[0] = float("inf")
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        training_step(student, bank_of(faces), torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG)
+        training_step(student, bank_of(faces), None, torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG)
 
 
 def test_the_average_follows_the_weights() -> None:
