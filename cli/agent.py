@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.connection import service_address
-from cli.device import default_split
+from cli.device import installed_splits
 from cli.findings import Findings, clock_finding, tell
 from cli.logs import logged_on
 from cli.options import Json, Purpose, Service, State
@@ -64,7 +64,6 @@ def agent(
         source=_needed(source, "--source"),
         address=service_address(service, state),
         identity_folder=Path(_needed(identity, "--identity")),
-        split_names=(default_split().name,),
         subject_id=subject,
         purpose=purpose,
         on_accept=on_accept,
@@ -116,12 +115,18 @@ def doctor(
     findings = Findings()
     if source is not None:
         findings.look("camera", lambda: _camera(source), remote=True)
-    findings.look("models", lambda: f"split {default_split().name}, every digest as written")
+    findings.look(
+        "models", lambda: f"splits {', '.join(split.name for split in installed_splits())}, every digest as written"
+    )
     folder = findings.look("certificate", lambda: _certificate(identity))
     if folder:
         findings.look("service", lambda: _service(service, state, identity), remote=True)
         findings.look("clock", lambda: _clock(service, state, identity), remote=True)
     raise typer.Exit(tell(findings, as_json))
+
+
+def _split_names() -> str:
+    return "split " + ", ".join(split.name for split in installed_splits())
 
 
 def _camera(source: str) -> str:
@@ -157,8 +162,8 @@ def _connect(service: str | None, state: Path | None, identity: Path | None) -> 
 def _service(service: str | None, state: Path | None, identity: Path | None) -> str:
     with _connect(service, state, identity) as client:
         info = client.info()
-    if default_split().digest not in {split.digest for split in info.splits}:
-        raise ContractError("the service does not serve this device's split: install the same release on both ends")
+    if not info.split_digests & {split.digest for split in installed_splits()}:
+        raise ContractError("the service reads no split of this device: install the same release on both ends")
     return f"realm {info.realm}, version {info.version}, decides at FMR {info.fmr:g}"
 
 

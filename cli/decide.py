@@ -29,8 +29,8 @@ def verify(
     if not subject.strip():
         raise ConfigError("SUBJECT is empty; `duetface verify --help` has an example, `duetface identify` asks without")
     with connect(state, service, identity) as client:
-        client.info()  # is it there, and what does it serve: before a face is looked at
-        probe, reason = protect_picture(load_protector(), picture)
+        info = client.info()  # is it there, and what does it serve: before a face is looked at
+        probe, reason = protect_picture(load_protector(info), picture)
         if probe is None:
             raise typer.Exit(tell_retry(picture, reason, as_json))
         decision = client.verify(subject, probe, purpose)
@@ -47,8 +47,7 @@ def identify(
 ) -> None:
     """Ask who is in a picture (1:N); a stranger is rejected, not given the nearest name."""
     with connect(state, service, identity) as client:
-        client.info()
-        probe, reason = protect_picture(load_protector(), picture)
+        probe, reason = protect_picture(load_protector(client.info()), picture)
         if probe is None:
             raise typer.Exit(tell_retry(picture, reason, as_json))
         decision = client.identify(probe, purpose)

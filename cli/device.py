@@ -9,6 +9,7 @@ from cli import output
 from cli.exits import ExitCode
 
 if TYPE_CHECKING:
+    from duetface.client import ServiceInfo
     from duetface.spec import SplitSpec
     from duetface.types import Decision, Probe
     from edge_agent.pipeline import Protector
@@ -16,20 +17,25 @@ if TYPE_CHECKING:
     from edge_agent.sources import Frame
 
 
-def load_protector(*, for_enrolment: bool = False) -> "Protector":
-    """The detector, the mesh and the client network of the default split; enrolment asks for better pictures."""
+def load_protector(info: "ServiceInfo | None" = None, *, for_enrolment: bool = False) -> "Protector":
+    """The detector, the mesh and the client network of each split that the service reads; enrolment is stricter.
+
+    info: what the service told; without one, the default split.
+    """
     from duetface.manifest import models_root
     from edge_agent.pipeline import Protector
     from edge_agent.quality import ENROLMENT, VERIFICATION
 
-    return Protector.load(models_root(), (default_split().name,), ENROLMENT if for_enrolment else VERIFICATION)
+    protector = Protector.load(models_root(), policy=ENROLMENT if for_enrolment else VERIFICATION)
+    protector.encode_for(info.split_digests if info is not None else ())
+    return protector
 
 
-def default_split() -> "SplitSpec":
-    """The split that this device sends."""
+def installed_splits() -> "list[SplitSpec]":
+    """The splits that this device can send."""
     from duetface.manifest import ModelCatalogue, models_root
 
-    return ModelCatalogue(models_root()).default_split()
+    return ModelCatalogue(models_root()).splits()
 
 
 def protect_picture(protector: "Protector", picture: Path) -> "tuple[Probe | None, RetryReason | None]":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from duetface.client import Client, Consent
     from edge_agent.enrolment import Enrolled, Enrolment
     from edge_agent.enrolment_log import EnrolmentLog
+    from edge_agent.pipeline import Protector
 
 SubjectId = Annotated[
     str | None, typer.Argument(metavar="SUBJECT", help="A pseudonymous id, e.g. a badge number.", show_default=False)
@@ -79,12 +80,13 @@ def enroll(
     else:
         given = _consent(consent, consent_purpose, consent_days)
         with connect(state, service, identity) as client:
-            client.info()  # is it there: before a person poses or a network is loaded
+            info = client.info()  # is it there: before a person poses or a network is loaded
+            protector = load_protector(info, for_enrolment=True)
             if camera is not None:
-                results = _with_camera(client, given, str(subject), label, camera, count)
+                results = _with_camera(client, protector, given, str(subject), label, camera, count)
             else:
                 log = None if from_dir is None else enrolment_log(state, identity)
-                results = _with_pictures(client, given, people, label, log)
+                results = _with_pictures(client, protector, given, people, label, log)
     told = _tell(results, as_json, dry_run)
     missing = any(not picture.is_file() for pictures in people.values() for picture in pictures)
     raise typer.Exit(ExitCode.MISUSE if missing else told)
@@ -121,6 +123,7 @@ def _rehearse(people: dict[str, list[Path]]) -> "list[Enrolled]":
 
 def _with_pictures(
     client: "Client",
+    protector: "Protector",
     consent: "Consent | None",
     people: dict[str, list[Path]],
     label: str,
@@ -129,7 +132,7 @@ def _with_pictures(
     """log: of a folder, whose run can go on where it was broken off."""
     from edge_agent.enrolment import Enrolment, enrol_folder
 
-    enrolment = Enrolment(client, load_protector(for_enrolment=True), consent)
+    enrolment = Enrolment(client, protector, consent)
     total = sum(map(len, people.values()))
     if log is not None:
         return _watched(enrol_folder(people, enrolment, client, log), total)
@@ -188,12 +191,17 @@ def _tell(results: "list[Enrolled]", as_json: bool, dry_run: bool) -> ExitCode:
 
 
 def _with_camera(
-    client: "Client", consent: "Consent | None", subject: str, label: str, camera: str, count: int
+    client: "Client",
+    protector: "Protector",
+    consent: "Consent | None",
+    subject: str,
+    label: str,
+    camera: str,
+    count: int,
 ) -> "list[Enrolled]":
     from edge_agent.enrolment import Enrolment
     from edge_agent.guided import GuidedEnrolment
 
-    protector = load_protector(for_enrolment=True)
     guided = GuidedEnrolment(Enrolment(client, protector, consent), client, protector, output.note)
     with camera_frames(camera) as frames:
         return guided.run(subject, label, frames, count)

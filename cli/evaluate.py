@@ -62,7 +62,7 @@ def evaluate(
 
     with _own_service() if service is None else _running_service(state, service, identity) as client:
         info = client.info()
-        protectors = load_protector(for_enrolment=True), load_protector()
+        protectors = load_protector(info, for_enrolment=True), load_protector(info)
         evaluation = Evaluation(client, *protectors, f"evaluate-{secrets.token_hex(6)}", datetime.now(UTC))
         with _progress() as progress:
             tally = evaluation.run(known, strangers, enroll_per_subject, progress)

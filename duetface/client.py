@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -21,6 +20,16 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from duetface.answers import (
+    AddedTemplate,
+    AuditRecord,
+    Consent,
+    RecordedConsent,
+    ServiceInfo,
+    Subject,
+    Template,
+    Unlocked,
+)
 from duetface.codec import by_digest, decision_from_message, probe_to_bytes
 from duetface.errors import ContractError, ServiceError
 from duetface.identity import ClientIdentity, sign_probe
@@ -36,82 +45,27 @@ from duetface.v1 import (
     verification_pb2_grpc,
 )
 
+__all__ = [
+    "AddedTemplate",
+    "AuditRecord",
+    "Client",
+    "Consent",
+    "RecordedConsent",
+    "ServiceInfo",
+    "Subject",
+    "Template",
+    "Unlocked",
+    "error_reason",
+    "service_error",
+    "service_errors",
+]
+
 MESSAGE_LIMIT = 4 * 1024 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.enable_retries", 0),  # a probe's nonce is spent by the first try
 )
-
-
-@dataclass(frozen=True)
-class ServiceInfo:
-    """What a service serves.  clock_offset_s: its clock minus ours."""
-
-    realm: str
-    splits: tuple[SplitSpec, ...]
-    space_digest: bytes
-    fmr: float
-    version: str
-    clock_offset_s: float
-
-
-@dataclass(frozen=True)
-class Consent:
-    """A subject's permission; expires_at None for no end.  Times are aware."""
-
-    purpose: str
-    text_version: str
-    given_at: datetime
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One subject of the gallery."""
-
-    subject_id: str
-    label: str
-    consent: Consent
-    template_count: int
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class Template:
-    """One template, without its value."""
-
-    template_id: str
-    subject_id: str
-    space_digest: bytes
-    quality: float
-    device: str
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class AddedTemplate:
-    """What an enrolment made.  warnings: names such as "far_from_own", for an operator to look at."""
-
-    template_id: str
-    revision: int
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AuditRecord:
-    """One audited decision, change or refusal."""
-
-    record_id: int
-    recorded_at: datetime
-    event: str
-    actor: str
-    subject_id: str
-    outcome: str
-    reason: str
-    revision: int
-    detail: dict[str, Any]
-    actor_fingerprint: str
 
 
 class Client:
@@ -173,6 +127,7 @@ class Client:
             fmr=answer.fmr,
             version=answer.version,
             clock_offset_s=(service_now - datetime.now(UTC)).total_seconds(),
+            upcoming_space_digest=answer.upcoming_space_digest,
         )
 
     def verify(self, subject_id: str, probe: Probe, purpose: str = "", at_least_revision: int = 0) -> Decision:
@@ -228,6 +183,42 @@ class Client:
             if not token:
                 return
 
+    def add_consent(self, subject_id: str, consent: Consent, partition: str = "") -> int:
+        """Record a further consent; returns the revision."""
+        request = enrollment_pb2.AddConsentRequest(
+            subject_id=subject_id, consent=_consent_to_message(consent), partition=partition
+        )
+        return int(self._call(self._enrollment.AddConsent, request).revision)
+
+    def renew_consent(self, subject_id: str, expires_at: datetime | None, partition: str = "") -> int:
+        """Give the consent that holds another end, None for none; returns the revision."""
+        request = enrollment_pb2.RenewConsentRequest(subject_id=subject_id, partition=partition)
+        if expires_at is not None:
+            request.expires_at.FromDatetime(expires_at)
+        return int(self._call(self._enrollment.RenewConsent, request).revision)
+
+    def withdraw_consents(self, subject_id: str, partition: str = "") -> int:
+        """End every consent of a subject now; returns the revision."""
+        request = enrollment_pb2.WithdrawConsentsRequest(subject_id=subject_id, partition=partition)
+        return int(self._call(self._enrollment.WithdrawConsents, request).revision)
+
+    def consents(self, subject_id: str, partition: str = "") -> list[RecordedConsent]:
+        """Every consent of a subject, oldest first."""
+        request = enrollment_pb2.ListConsentsRequest(subject_id=subject_id, partition=partition)
+        return [
+            RecordedConsent(
+                _consent_from_message(record.consent),
+                record.withdrawn_at.ToDatetime(tzinfo=UTC) if record.HasField("withdrawn_at") else None,
+            )
+            for record in self._call(self._enrollment.ListConsents, request).consents
+        ]
+
+    def unlock(self, subject_id: str = "", device: str = "") -> Unlocked:
+        """Set the failure counters of a subject, a device or both to zero."""
+        request = enrollment_pb2.UnlockRequest(subject_id=subject_id, device=device)
+        answer = self._call(self._enrollment.Unlock, request)
+        return Unlocked(answer.subject_failures, answer.device_failures)
+
     def delete_subject(self, subject_id: str, partition: str = "") -> int:
         """Remove a subject with all that is held; returns the revision."""
         request = enrollment_pb2.DeleteSubjectRequest(subject_id=subject_id, partition=partition)
@@ -244,6 +235,7 @@ class Client:
             template_id=answer.template_id,
             revision=answer.revision,
             warnings=tuple(name.removeprefix("ENROLLMENT_WARNING_").lower() for name in names),
+            further_template_ids=tuple(answer.further_template_ids),
         )
 
     def templates(self, subject_id: str, partition: str = "", page_size: int = 100) -> Iterator[Template]:
@@ -269,15 +261,21 @@ class Client:
         request = enrollment_pb2.DropPartitionRequest(partition=partition)
         return int(self._call(self._enrollment.DropPartition, request).revision)
 
+    def search_erased(self, receipt_json: str, timeout_s: float = 600.0) -> tuple[list[str], dict[str, int]]:
+        """Have the service search its memory for what a receipt says is gone: names searched, traces by name."""
+        request = enrollment_pb2.SearchErasedRequest(receipt_json=receipt_json)
+        answer = self._call(self._enrollment.SearchErased, request, timeout_s)
+        return list(answer.searched), {trace.place: trace.windows for trace in answer.found}
+
     def audit(self, after_id: int = 0, limit: int = 100, *, newest: bool = False) -> list[AuditRecord]:
         """Audit records in order; newest: the last `limit` ones."""
         request = audit_pb2.ListAuditRecordsRequest(after_id=after_id, page_size=limit, newest=newest)
         return [_record_from_message(record) for record in self._call(self._audit.ListAuditRecords, request).records]
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _call(self, method: Callable[..., Any], request: Any, timeout_s: float | None = None) -> Any:
         try:
             with service_errors(self._address):
-                return method(request, timeout=self._timeout_s)
+                return method(request, timeout=timeout_s or self._timeout_s)
         except ServiceError as error:
             if error.reason == "unknown_split":
                 self._splits = None  # the service has moved on: ask anew before the next probe
@@ -333,13 +331,16 @@ def _consent_to_message(consent: Consent) -> enrollment_pb2.Consent:
     return message
 
 
+def _consent_from_message(message: enrollment_pb2.Consent) -> Consent:
+    expires_at = message.expires_at.ToDatetime(tzinfo=UTC) if message.HasField("expires_at") else None
+    return Consent(message.purpose, message.text_version, message.given_at.ToDatetime(tzinfo=UTC), expires_at)
+
+
 def _subject_from_message(message: enrollment_pb2.Subject) -> Subject:
-    consent = message.consent
-    expires_at = consent.expires_at.ToDatetime(tzinfo=UTC) if consent.HasField("expires_at") else None
     return Subject(
         subject_id=message.subject_id,
         label=message.label,
-        consent=Consent(consent.purpose, consent.text_version, consent.given_at.ToDatetime(tzinfo=UTC), expires_at),
+        consent=_consent_from_message(message.consent),
         template_count=message.template_count,
         created_at=message.created_at.ToDatetime(tzinfo=UTC),
     )

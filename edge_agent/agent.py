@@ -194,8 +194,9 @@ class Agent:
         while (event := self._stream.next_event(timeout_s)) is not None:
             timeout_s = 0.0
             match event:
-                case Online():
+                case Online(split_digests):
                     self._connection = ONLINE
+                    self._protector.encode_for(split_digests)  # the service may have begun to move to another split
                     self._status.note(f"connected to {self._config.address}")
                 case Offline(reason, delay_s):
                     self._connection = f"off-line, next try in {delay_s:.0f} s"
@@ -276,7 +277,7 @@ def run_agent(
         stack.callback(hooks.close)
         feed = open_feed(open_source(config.source))
         stack.callback(feed.close)
-        stream = DecisionStream(config.address, identity, protector.split_digests, config.subject_id, config.purpose)
+        stream = DecisionStream(config.address, identity, protector.able_digests, config.subject_id, config.purpose)
         stack.callback(stream.close)
         stream.start()
         agent = Agent(config, feed, protector, stream, lines or JsonLines(around=shown.aside), shown, hooks, previews)

@@ -16,7 +16,7 @@ class AgentConfig(BaseModel):
     address: str = Field(description="The recognition service, HOST:PORT.")
     identity_folder: Path = Field(description="Folder with client.crt, client.key and ca.crt.")
     split_names: tuple[str, ...] = Field(
-        default=(), max_length=4, description="Splits to send; the default one if empty."
+        default=(), max_length=4, description="Splits to send; if empty, each installed one that the service reads."
     )
     subject_id: str = Field(default="", max_length=128, description="Decide 1:1 on this subject; 1:N if empty.")
     purpose: str = Field(default="", max_length=64, description="What decisions are for; stands in the audit.")

@@ -5,35 +5,23 @@ outcome = protector.protect(rgb_u8_hwc)     # outcome.probe goes to duetface.cli
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duetface.alignment import Transform, crop_transform, transform_points, warp
 from duetface.manifest import ModelCatalogue
-from duetface.spec import SplitSpec
 from duetface.types import AlignedFace, LivenessLevel, Probe, ProtectedFace, Quality
 from edge_agent.detector import Detection, FaceDetector, principal
+from edge_agent.encoders import FaceEncoder, InstalledEncoders
 from edge_agent.landmarks import FaceMesh, Mesh, five_points, hull
 from edge_agent.quality import VERIFICATION, Measurement, QualityPolicy, RetryReason, components, measure
 
 Picture = NDArray[np.uint8]
-
-
-class FaceEncoder(Protocol):
-    """One split's device half, such as edge_agent.client_network.Encoder."""
-
-    @property
-    def spec(self) -> SplitSpec:
-        """The split."""
-
-    def encode(self, face: AlignedFace) -> ProtectedFace:
-        """Turn a crop into the codes that may leave the device."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +65,16 @@ class Protector:
         encoders: Sequence[FaceEncoder],
         policy: QualityPolicy = VERIFICATION,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        installed: InstalledEncoders | None = None,
     ) -> None:
-        """encoders: one a split, 1 to 4.  monotonic_ns: the clock of captures, nanoseconds."""
+        """encoders: one a split, 1 to 4.  monotonic_ns: the clock of captures, nanoseconds.
+
+        installed: what `encode_for` may choose from; None: nothing but the encoders.
+        """
         self._detector = detector
         self._mesh = mesh
         self._encoders = tuple(encoders)
+        self._installed = installed
         self._policy = policy
         self._monotonic_ns = monotonic_ns
 
@@ -93,17 +86,30 @@ class Protector:
         policy: QualityPolicy = VERIFICATION,
         threads: int = 1,
     ) -> "Protector":
-        """Open detector, mesh and the client network of each split below `models_root`.
+        """Open detector, mesh and client networks below `models_root`.
 
-        split_names: the default split if empty.
+        split_names: those that probes may have; if empty, the default split until `encode_for` says otherwise.
         Raises ModelError, naming file and remedy, if one is missing or altered.
         """
-        from edge_agent.client_network import Encoder  # ONNX Runtime takes a while to load
-
         catalogue = ModelCatalogue(models_root)
-        names = split_names or (catalogue.default_split().name,)
-        encoders = [Encoder.load(catalogue.split_folder(name), threads) for name in names]
-        return cls(FaceDetector.load(models_root, threads), FaceMesh.load(models_root, threads), encoders, policy)
+        installed = InstalledEncoders(catalogue, split_names, threads)
+        encoders = installed.of(installed.digests if split_names else (catalogue.default_split().digest,))
+        detector, mesh = FaceDetector.load(models_root, threads), FaceMesh.load(models_root, threads)
+        return cls(detector, mesh, encoders, policy, installed=installed)
+
+    @property
+    def able_digests(self) -> tuple[bytes, ...]:
+        """The splits that `encode_for` can choose from, 32 bytes each."""
+        return self.split_digests if self._installed is None else self._installed.digests
+
+    def encode_for(self, served: Collection[bytes]) -> None:
+        """From now on make a face for each of these splits that is installed; if none is, go on as before.
+
+        served: digests of what a service reads (duetface.client.ServiceInfo.split_digests).  Two while a gallery moves
+        from one split to another: then one capture is sent under both.
+        """
+        if self._installed is not None:
+            self._encoders = self._installed.of(served) or self._encoders
 
     @property
     def split_digests(self) -> tuple[bytes, ...]:

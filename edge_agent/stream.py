@@ -40,7 +40,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Online:
-    """The service has answered and takes probes."""
+    """The service has answered and takes probes.
+
+    split_digests: of those that both ends know, 32 bytes each: a probe should have a face for every one.
+    """
+
+    split_digests: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,15 @@ class DecisionStream:
         backoff: Backoff | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """address: HOST:PORT.  split_digests: of the probes to come.  subject_id: 1:1 if set, else 1:N.
+        """address: HOST:PORT.  split_digests: that probes may have.  subject_id: 1:1 if set, else 1:N.
 
         monotonic_ns: the clock of the probes' capture times.
         """
         self.superseded = 0
         self._address = address
         self._identity = identity
-        self._configuration = verification_pb2.StreamConfiguration(
-            subject_id=subject_id, purpose=purpose, split_digests=split_digests
-        )
+        self._split_digests = split_digests
+        self._configuration = verification_pb2.StreamConfiguration(subject_id=subject_id, purpose=purpose)
         self._backoff = backoff or Backoff()
         self._monotonic_ns = monotonic_ns
         self._changed = threading.Condition()
@@ -204,15 +208,16 @@ class DecisionStream:
     def _served_splits(self, channel: grpc.Channel) -> Mapping[bytes, SplitSpec]:
         """Return the splits that both ends know.  Raises ContractError if there is none."""
         served = by_digest(Client(channel, self._address, self._identity, CALL_TIMEOUT_S).info().splits)
-        if not set(self._configuration.split_digests) & served.keys():
+        common = {digest: split for digest, split in served.items() if digest in self._split_digests}
+        if not common:
             raise ContractError(f"{self._address} serves no split of this agent: install the same release on both ends")
-        return served
+        return common
 
     def _receive(self, answer: verification_pb2.AuthenticateResponse, outgoing: "_Outgoing") -> None:
         if answer.HasField("ready"):
             outgoing.set_nonce(answer.ready.nonce)
             self._backoff.reset()
-            self._tell(Online())
+            self._tell(Online(frozenset(outgoing.splits)))
             return
         decision = decision_from_message(answer.decision)
         sent = self._sent.pop(decision.sequence, None)
@@ -259,7 +264,7 @@ class _Outgoing:
         self.failure: DuetFaceError | None = None
         self.cancel: Callable[[], object] = lambda: None
         self._stream = stream
-        self._splits = splits
+        self.splits = splits
         self._nonce = b""
         self._ready = threading.Event()
         self._ended = threading.Event()
@@ -278,7 +283,10 @@ class _Outgoing:
 
     def requests(self) -> Iterator[verification_pb2.AuthenticateRequest]:
         """Yield the configuration, then each probe of the outbox, until the connection ends."""
-        yield verification_pb2.AuthenticateRequest(configuration=self._stream._configuration)
+        configuration = verification_pb2.StreamConfiguration()
+        configuration.CopyFrom(self._stream._configuration)
+        configuration.split_digests.extend(self.splits)
+        yield verification_pb2.AuthenticateRequest(configuration=configuration)
         if not self._ready.wait(READY_WITHIN_S):
             self.failure = ServiceError("the service did not get ready in time", status="DEADLINE_EXCEEDED")
             self.cancel()
@@ -294,5 +302,5 @@ class _Outgoing:
         while not self._ended.is_set() and not self._stream._closed.is_set():
             taken = self._stream._take(self._ended)
             if taken is not None:
-                yield self._stream._sign(*taken, self._nonce, sequence, self._splits)
+                yield self._stream._sign(*taken, self._nonce, sequence, self.splits)
                 sequence += 1
