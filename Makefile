@@ -47,7 +47,7 @@ protos-check: $(STAMPS)/dev ## lint protos/ and compare duetface/v1 with what it
 bench: $(STAMPS)/project $(STAMPS)/portraits ## measure bytes and milliseconds on this machine; prints JSON
 	@$(BIN)/python -m benchmarks.run
 
-bench-gallery: $(STAMPS)/dev ## measure the gallery's index: a million templates in some 8 GB and 5 minutes; plots in build/; ARGS="--templates 100000"
+bench-gallery: $(STAMPS)/dev ## measure a gallery of a million templates beside FAISS and usearch (6 GB of memory, 6 of disk); plots in build/; ARGS="--parts search"
 	@$(BIN)/python -m benchmarks.gallery $(ARGS)
 	@$(BIN)/python -m benchmarks.gallery_plots
 

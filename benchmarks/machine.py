@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,21 @@ def percentiles(values: Sequence[float], digits: int = 2) -> dict[str, float | i
     """p50 and p99, never a mean alone, and how many values they rest on."""
     p50, p99 = np.percentile(np.asarray(values), [50, 99])
     return {"p50": round(float(p50), digits), "p99": round(float(p99), digits), "n": len(values)}
+
+
+def tell(line: str) -> None:
+    """How far it is, on standard error: over the line before where that is a terminal, else now and then."""
+    global _told_s
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{line}")
+    elif time.monotonic() - _told_s > _TELL_EVERY_S:
+        _told_s = time.monotonic()
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+_TELL_EVERY_S = 5.0
+_told_s = -_TELL_EVERY_S
 
 
 class Timer:

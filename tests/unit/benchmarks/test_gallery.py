@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks import gallery
 from benchmarks.capacity import MARKS, Line, sheet
+from benchmarks.gallery_scale import _line
+from benchmarks.gallery_store import SPACE, built, opened, person
 from benchmarks.population import Population, Truth
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,10 +60,48 @@ def test_the_docs_hold_the_computed_capacity_sheet():
 
 
 def test_a_small_run_measures_everything(tmp_path, capsys):
-    """Nobody finds out after five minutes that the last figure fails."""
+    """Nobody finds out after five minutes that the last figure fails; and one part can be measured anew."""
     out = tmp_path / "result.json"
-    assert gallery.main(["--templates", "3000", "--threads", "1", "--quick", "--alone", "--out", str(out)]) == 0
+    command = ["--templates", "3000", "--threads", "1", "--quick", "--alone", "--cache", str(tmp_path)]
+    command += ["--out", str(out)]
+    assert gallery.main(command) == 0
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found == json.loads(capsys.readouterr().out)
     assert found["agreement"]["all"]["rank_1_same"] == 1.0
     assert found["life"]["start"]["snapshot_bytes"] > 3000 * 1024
+    assert found["sql_start"]["templates"] == 3000
+    assert found["committed"]["add_ms"]["n"] == found["committed"]["remove_while_searching_ms"]["n"] == 50
+    assert [size["templates"] for size in found["scale"]["sizes"]] == [3000]
+    assert gallery.main([*command, "--parts", "scale"]) == 0
+    again = json.loads(out.read_text(encoding="utf-8"))
+    assert again["scale"] != found["scale"]
+    assert again | {"scale": 0} == found | {"scale": 0}
+
+
+def test_the_database_that_is_measured_is_a_whole_gallery(tmp_path):
+    """Rows made in bulk must be what enrolments leave behind, or the figures are of another thing."""
+    population = Population.load(gallery.SEED)
+    path = built(tmp_path, population, 200, gallery.SEED)
+    assert built(tmp_path, population, 200, gallery.SEED) == path
+    with opened(path, threads=1) as found:
+        assert found.verify_audit() == found.revision == 400
+        assert [change.revision for change in found.changes()] == list(range(1, 401))
+        assert found.subject(person(7)).template_count == 1
+        probe = population.probes(population.people(200, gallery.SEED)[7:8], 0.6, 0.7, 1)[0]
+        assert found.identify(probe, SPACE)[0].subject_id == person(7)
+        assert found.maintenance.check(SPACE, 0.9).missing == ()
+
+
+def test_a_part_that_does_not_exist_is_refused(capsys):
+    """A slip must not measure for five minutes."""
+    with pytest.raises(SystemExit):
+        gallery.main(["--parts", "serch"])
+    assert "'serch' is no part: expected some of search" in capsys.readouterr().err
+
+
+def test_search_time_over_size_is_a_line():
+    """What is said of ten million follows from what was measured."""
+    sizes = [{"templates": n, "search_ms": {"p50": 0.5 + n * 6e-6}} for n in (100_000, 300_000, 1_000_000)]
+    fit = _line(sizes)
+    assert (fit["start_ms"], fit["ms_a_million"], fit["at_10000000_ms"]) == (0.5, 6.0, 60.5)
+    assert _line(sizes[:1]) is None
