@@ -18,9 +18,18 @@ The weights start from, and are distilled from, InsightFace's `w600k_mbf`, which
 The code around them is Apache-2.0.
 The training faces come from public research sets without demographic labels, so nothing is known
 about how error rates differ between groups of people: measure on your own before you rely on them.
-This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
-and a trained attacker rebuilds the picture from it (docs/privacy.md).
 """
+LEAKS = {
+    "fixed": """This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
+and a trained attacker rebuilds the picture from it (docs/privacy.md).""",
+    "learned": """A message tells about as much as the template it turns into, and whoever holds either can identify
+(docs/privacy.md says how much and how it was measured).""",
+}
+
+SERVERS = {
+    "fixed": "inverse block DCT of what was sent, then MobileFaceNet with interactive blocks",
+    "learned": "a residual layer over the device's codes",
+}
 
 
 def split_card(spec: SplitSpec, client: nn.Module, parity: float) -> str:
@@ -30,22 +39,42 @@ def split_card(spec: SplitSpec, client: nn.Module, parity: float) -> str:
         f" {plane.packed_length} |"
         for plane in spec.planes
     )
+    what = _learned(spec, client, parity) if spec.family == "learned" else _fixed(spec, client, parity)
     return f"""# Split `{spec.name}`
 
-Upsampling {spec.upsampling}, 8 x 8 block DCT of full-range YCbCr.
-Of the 64 channels of each colour plane, {len(spec.client_channels)} stay on the device
-({", ".join(map(str, spec.client_channels))}; channel = 8 x vertical + horizontal frequency),
-{len(spec.server_channels)} are sent.
 Digest `{spec.digest.hex()}`.
+
+{what}
 
 | plane | shape | bits | codec | bytes before deflating |
 |---|---|---|---|---|
 {rows}
 
-`client.onnx` makes the masks on the device: {_parameters(client):,} parameters.
-It differs from the torch module by at most {parity:.1e} (masks lie in [0, 1]).
+{CAUTION}
+{LEAKS[spec.family]}
+"""
 
-{CAUTION}"""
+
+def _fixed(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+    return f"""Upsampling {spec.upsampling}, 8 x 8 block DCT of full-range YCbCr.
+Of the 64 channels of each colour plane, {len(spec.client_channels)} stay on the device
+({_listed(spec.client_channels)}; channel = 8 x vertical + horizontal frequency),
+{len(spec.server_channels)} are sent.
+
+`client.onnx` makes the masks on the device: {_parameters(client):,} parameters.
+It differs from the torch module by at most {parity:.1e} (masks lie in [0, 1])."""
+
+
+def _learned(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+    return f"""8 x 8 block DCT of full-range YCbCr; every channel stays on the device.
+`client.onnx` reads {len(spec.client_channels)} of the 64 channels of each colour plane there
+({_listed(spec.client_channels)}; channel = 8 x vertical + horizontal frequency), without the outermost blocks,
+and makes one vector of them: {_parameters(client):,} parameters.
+It differs from the torch module by at most {parity:.1e} (its values have unit variance)."""
+
+
+def _listed(channels: tuple[int, ...]) -> str:
+    return ", ".join(map(str, channels))
 
 
 def space_card(
@@ -63,8 +92,8 @@ def space_card(
     commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
     return f"""# Template space `{space.name}`
 
-The server network for split `{spec.name}`: inverse block DCT of what was sent, then MobileFaceNet with
-interactive blocks; {_parameters(server):,} parameters, {space.precision}.
+The server network for split `{spec.name}`: {SERVERS[spec.family]};
+{_parameters(server):,} parameters, {space.precision}.
 Digest `{space.digest.hex()}`.
 
 Training: {seen} in {run["seconds"] / 60:.0f} minutes on two shared CPU cores{commit}.
@@ -82,7 +111,9 @@ From {calibration.n_impostor:,} comparisons of {calibration.n_identities} people
 
 Comparisons that share a person hang together, so the true intervals are wider.
 
-{CAUTION}"""
+{CAUTION}
+{LEAKS[spec.family]}
+"""
 
 
 def _operating_point(calibration: Calibration, fmr: float) -> str:
