@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 
 import cv2
@@ -35,6 +35,10 @@ class Batch:
     teacher: Tensor
     weight: Tensor
     place: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float, int]
@@ -67,14 +71,16 @@ class Samples:
         return self._places
 
 
-def batches(samples: Samples, batch: int, start: int, stop: int) -> Iterator[Batch]:
+def batches(samples: Samples, batch: int, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """Whole batches over positions start..stop, made by one thread while the step runs.
+
+    rank, world: of several processes, each takes its own part of every `batch * world` positions.
 
     A thread, not a process: OpenCV and torch release the interpreter lock, and a fork after either
     has started threads of its own can hang.
     """
     cv2.setNumThreads(1)
-    firsts = iter(range(start, stop - batch + 1, batch))
+    firsts = iter(range(start + rank * batch, stop - (world - rank) * batch + 1, batch * world))
     with ThreadPoolExecutor(max_workers=1) as worker:
 
         def prepare(first: int) -> Future[Batch]:

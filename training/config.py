@@ -28,6 +28,15 @@ class FitConfig:
     hint_until: float = 0.5  # share of the run after which there are none: they cost as much as the step itself
     occluded_weight: float = 0.5  # weight of crops with black borders (cover under 0.9)
     average_decay: float = 0.998  # of the running mean of the weights, a step: the last 500 steps or so
+    head: str = ""  # "arcface" or "adaface": also name the person, where labels are known (training.heads)
+    head_weight: float = 0.05
+    head_scale: float = 32.0  # 64 in the paper, for 85,000 people; a few thousand want flatter logits
+    head_margin: float = 0.3  # 0.5 in the paper
+    teacher: str = ""  # file to distil and to start from, below --data; empty is the command's own default
+    interaction: str = "weighted"  # or "gated": the figure's block (networks.interaction)
+    masks: str = "own"  # or "random": an ablation
+    region: bool = True  # false looks everywhere instead of at the face: an ablation
+    compile: bool = False  # torch.compile, on CUDA only: some minutes at the start, then a third faster or so
     augment: bool = True
     threads: int = 2
     checkpoint_minutes: float = 3.0

@@ -19,10 +19,10 @@ from duetface.region import region_of_interest
 from duetface.spec import SplitSpec
 from networks.registry import split_of
 from training.datasets import CROP
-from training.fit import Student, read_weights
 from training.pair_sets import PairSet
 from training.production import BATCH, CropHull, ProductionPath, groups
 from training.scores import Scores, Verified, score, verify
+from training.student import Student, load_student, weights_digest
 
 MASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "own": torch.clone,
@@ -67,9 +67,7 @@ class TorchPath:
     def load(weights: Path, models: Path, masks: str = "own", region: bool = True) -> TorchPath:
         """weights: final.pt or checkpoint.pt of a run; the split is the one that it was trained for."""
         spec = split_of(weights_digest(weights))
-        student = Student(spec.name, None)
-        student.load_state_dict(read_weights(weights, spec.name))
-        return TorchPath(spec, student.eval(), CropHull(models), masks, region)
+        return TorchPath(spec, load_student(weights, spec.name), CropHull(models), masks, region)
 
     @torch.no_grad()
     def embed(self, crops: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -89,14 +87,6 @@ class TorchPath:
             return rgb, torch.ones(len(crops), 1, CROP, CROP)
         regions = [region_of_interest(self.hull(crop), CROP) for crop in crops]
         return rgb, torch.from_numpy(np.stack(regions))[:, None]
-
-
-def weights_digest(path: Path) -> bytes:
-    """The split digest in a checkpoint. Raises ModelError for a file that is none."""
-    try:
-        return bytes.fromhex(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["split_digest"])
-    except Exception as error:  # whatever a damaged or foreign file makes torch raise
-        raise ModelError(f"{path} holds no weights of a run: {error}") from error
 
 
 def system_named(name: str, space: str, models: Path, threads: int) -> System:

@@ -5,26 +5,28 @@ One loop, resumable, on CPU (bf16, channels last) or CUDA. Read it from fit() do
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from networks import registry
 from networks.client import ClientNetwork
-from networks.device import DeviceHalf, Maps
-from networks.teacher import load_teacher
+from networks.registry import Form
 from training.batches import Batch, Samples, batches
 from training.config import FitConfig
+from training.curves import plot_curves
 from training.datasets import Faces
-from training.hints import Hints
-from training.losses import TeacherBank, distillation
+from training.distributed import Workers, agreed, average_gradients, start_alike, summed, workers
+from training.objective import Objective
+from training.progress import Progress
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
+from training.student import Student, read_weights
 
 REPORT_STEPS = 20
 CLIP_NORM = 5.0  # a bad batch (a black crop) must not throw the warm start away
@@ -33,87 +35,77 @@ CLIP_NORM = 5.0  # a bad batch (a black crop) must not throw the warm start away
 def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: Path | None = None) -> None:
     """Train until the budget of minutes or faces is spent; continue if the run folder has a checkpoint.
 
-    run: receives checkpoint.pt, curves.csv, final.pt and record.json.
+    run: receives checkpoint.pt, curves.csv, curves.png, final.pt and record.json.
     start_from: another run's weights to begin with.
+    Started by torchrun, each process sees its part of the faces and the first one writes.
     Raises FloatingPointError on a loss that is not finite: the checkpoint before it is kept.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student = Student(config.split, teacher).to(device, memory_format=torch.channels_last)
-    rows = faces.training_rows()
-    calibrate_inputs(student, faces, rows)
-    if start_from is not None:
-        student.load_state_dict(read_weights(start_from, config.split))
-    average = {name: value.clone() for name, value in student.state_dict().items()}
-    optimiser = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    state = _resume(run, config, student, average, optimiser)
+    with workers() as here:
+        run.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        rows = faces.training_rows()
+        student = Student(config.split, teacher, Form(interaction=config.interaction), config.masks)
+        student.to(here.device, memory_format=torch.channels_last)
+        calibrate_inputs(student, faces, rows)
+        if start_from is not None:
+            student.load_state_dict(read_weights(start_from, config.split))
+        objective = Objective(config, faces, rows, teacher).to(here.device)
+        progress = Progress.of(config, student, objective, run)
+        start_alike([student, objective], here)
+        state = _train(progress, faces, rows, run, here)
+        if here.first:
+            progress.save(run / "final.pt")
+            write_record(run, config, faces.digest, {**state, "training_faces": len(rows), "processes": here.world})
+            plot_curves(run)
 
-    bank = TeacherBank(faces.teacher[rows], faces.identity[rows], config.naming_temperature).to(device)
-    hints = Hints(load_teacher(teacher)).to(device, memory_format=torch.channels_last) if config.hint_weight else None
+
+def _train(run_state: Progress, faces: Faces, rows: NDArray[np.int64], run: Path, here: Workers) -> dict[str, float]:
+    """The loop."""
+    config, student = run_state.config, run_state.student
     samples = Samples(faces, rows, config.seed, config.augment, config.occluded_weight)
-    clock, saved = Clock(state["seconds"]), time.monotonic()
-    loader = batches(samples, config.batch, state["faces"], config.faces)
-    for step, batch in enumerate(loader, start=state["faces"] // config.batch):
-        progress = max(step * config.batch / config.faces, clock.seconds() / (60 * config.minutes))
+    forward = torch.compile(student) if config.compile and here.device.type == "cuda" else student
+    clock, saved, faces_a_step = Clock(run_state.seconds), time.monotonic(), config.batch * here.world
+    loader = batches(samples, config.batch, run_state.faces, config.faces, here.rank, here.world)
+    for step, batch in enumerate(loader, start=run_state.faces // faces_a_step):
+        progress = agreed(max(step * faces_a_step / config.faces, clock.seconds() / (60 * config.minutes)), here)
         if progress >= 1:
             break
         rate = config.learning_rate * rate_factor(progress, config.warm_up)
-        listened = hints if progress < config.hint_until else None
-        loss, cosine = training_step(student, bank, listened, optimiser, batch, rate, config)
-        update_average(average, student, min(config.average_decay, (step + 1) / (step + 10)))
-        state = {"faces": (step + 1) * config.batch, "seconds": clock.seconds()}
+        loss, cosine = training_step(run_state, forward, batch.to(here.device), rate, progress, here)
+        update_average(run_state.average, student, min(config.average_decay, (step + 1) / (step + 10)))
+        run_state.faces, run_state.seconds = (step + 1) * faces_a_step, clock.seconds()
+        if not here.first:
+            continue
         if step % REPORT_STEPS == 0:
-            _report(run, {**state, "progress": progress, "rate": rate, "loss": loss, "cosine": cosine})
+            _report(run, {**run_state.spent, "progress": progress, "rate": rate, "loss": loss, "cosine": cosine})
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            _save(run / "checkpoint.pt", config, student, average, state, optimiser)
+            run_state.save(run / "checkpoint.pt")
             saved = time.monotonic()
-    _save(run / "final.pt", config, student, average, state, optimiser)
-    write_record(run, config, faces.digest, {**state, "training_faces": len(rows)})
-
-
-class Student(nn.Module):
-    """Both halves of a split: pictures and face regions in, embeddings out."""
-
-    def __init__(self, split: str, teacher: Path | None) -> None:
-        """split: a name of networks.registry.  teacher: file to warm-start the server network from."""
-        super().__init__()
-        spec = registry.split_named(split)
-        self.client, self.server = registry.build(spec, teacher)
-        self.device_half = DeviceHalf(spec, self.client)
-
-    def forward(self, rgb: Tensor, region: Tensor) -> tuple[Tensor, Maps]:
-        """(B, 3, 112, 112) in 0..255, (B, 1, 112, 112) -> (B, 512) of unit length, and a learned client's maps."""
-        planes, maps = self.device_half.observed(rgb, region)
-        return self.server(planes), maps
+    return run_state.spent
 
 
 def training_step(
-    student: Student,
-    bank: TeacherBank,
-    hints: Hints | None,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    rate: float,
-    config: FitConfig,
+    run_state: Progress, forward: nn.Module, batch: Batch, rate: float, progress: float, here: Workers
 ) -> tuple[float, float]:
-    """One update. Returns the loss and the mean cosine to the teacher."""
-    device = bank.embeddings.device
+    """One update. Returns the loss and the mean cosine to the teacher, of this process's faces.
+
+    forward: the student, perhaps compiled.
+    """
+    optimiser, parameters = run_state.optimiser, run_state.parameters
     for group in optimiser.param_groups:
         group["lr"] = rate
-    rgb, weight = batch.rgb.to(device), batch.weight.to(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        embedding, maps = student(rgb, batch.region.to(device))
-    loss, cosine = distillation(embedding, batch.teacher.to(device), weight, config.relational_weight)
-    loss = loss + config.naming_weight * bank(embedding, batch.place.to(device), weight)
-    if hints is not None:
-        loss = loss + config.hint_weight * hints(rgb, maps)
-    if not torch.isfinite(loss):
+    region = batch.region if run_state.config.region else torch.ones_like(batch.region)
+    with torch.autocast(batch.rgb.device.type, torch.bfloat16):
+        embedding, maps = forward(batch.rgb, region)
+    loss, cosine = run_state.objective(embedding, maps, batch, progress)
+    # One process's NaN must stop all of them: a sum over processes of what is not finite is not finite.
+    if not math.isfinite(summed(loss.item(), here)):
         raise FloatingPointError(f"loss is {loss.item()}: lower learning_rate, then continue from the checkpoint")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM)
+    average_gradients(parameters, here)
+    nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     optimiser.step()
     return loss.item(), cosine.item()
 
@@ -138,16 +130,6 @@ def calibrate_inputs(student: Student, faces: Faces, rows: np.ndarray, count: in
     client.input_scale.copy_(1 / stays.square().mean(dim=(0, 2, 3)).sqrt()[:, None, None])
 
 
-def read_weights(path: Path, split: str) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint. Raises ValueError if it belongs to another split."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    digest = registry.split_named(split).digest.hex()
-    if checkpoint["split_digest"] != digest:
-        raise ValueError(f"{path} was trained for another split than {split}: digest {checkpoint['split_digest']}")
-    weights: dict[str, Tensor] = checkpoint["average"]
-    return weights
-
-
 class Clock:
     """Seconds of training over all the sittings of a run."""
 
@@ -158,43 +140,6 @@ class Clock:
     def seconds(self) -> float:
         """Total so far."""
         return time.monotonic() - self._start
-
-
-def _save(
-    path: Path,
-    config: FitConfig,
-    student: Student,
-    average: Mapping[str, Tensor],
-    state: Mapping[str, float],
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "split_digest": registry.split_named(config.split).digest.hex(),
-            "student": student.state_dict(),
-            "average": dict(average),
-            "optimiser": optimiser.state_dict(),
-            "state": dict(state),
-        },
-        partial,
-    )
-    partial.rename(path)  # a crash while writing leaves the older checkpoint whole
-
-
-def _resume(
-    run: Path, config: FitConfig, student: Student, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> dict[str, Any]:
-    path = run / "checkpoint.pt"
-    if not path.exists():
-        return {"faces": 0, "seconds": 0.0}
-    read_weights(path, config.split)  # refuses another split's checkpoint
-    checkpoint = torch.load(path, map_location=next(student.parameters()).device, weights_only=True)
-    student.load_state_dict(checkpoint["student"])
-    average.update(checkpoint["average"])
-    optimiser.load_state_dict(checkpoint["optimiser"])
-    state: dict[str, Any] = checkpoint["state"]
-    return state
 
 
 def _report(run: Path, row: dict[str, float]) -> None:

@@ -18,8 +18,8 @@ from networks.export import export_client, export_server
 from training.calibrate import calibrate
 from training.cards import space_card, split_card
 from training.datasets import Faces
-from training.fit import Student, read_weights
 from training.production import ProductionPath
+from training.student import load_student
 
 LICENCE = (
     "Non-commercial research only: started and distilled from InsightFace's w600k_mbf, whose weights are "
@@ -47,8 +47,7 @@ def publish(
     note: what else the card must say of how the weights came to be.
     """
     # A run goes on while its checkpoint is published: what is said of the weights is read with them.
-    student, facts = Student(split, None), _run_facts(weights)
-    student.load_state_dict(read_weights(weights, split))
+    student, facts = load_student(weights, split), _run_facts(weights)
     folders = models / "splits" / split, models / "spaces" / space
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from duetface.errors import ConfigError
+from duetface.errors import ConfigError, ModelError
 from networks import registry
-from training.batches import Samples, collate
+from networks.registry import Form
+from training.batches import Batch, Samples, collate
 from training.config import FitConfig
 from training.datasets import Faces
-from training.fit import Student, fit, read_weights, training_step, update_average
+from training.distributed import Workers
+from training.fit import fit, training_step, update_average
 from training.losses import TeacherBank, distillation
+from training.objective import Objective
+from training.progress import Progress
 from training.schedule import rate_factor
+from training.student import Student, load_student, read_weights
 
+ALONE = Workers(0, 1, torch.device("cpu"))
 CONFIG = FitConfig(split="r1", minutes=5, faces=24, batch=4, threads=1)
 
 
@@ -24,24 +30,65 @@ CONFIG = FitConfig(split="r1", minutes=5, faces=24, batch=4, threads=1)
 def no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher's file is not shipped: start from seeded random weights instead."""
     build = registry.build
-    monkeypatch.setattr(registry, "build", lambda spec, _teacher: build(spec, None))
+    monkeypatch.setattr(registry, "build", lambda spec, _teacher, form=None: build(spec, None, form))
 
 
-def bank_of(faces: Faces) -> TeacherBank:
-    """The whole tiny set."""
-    return TeacherBank(faces.teacher, faces.identity, CONFIG.naming_temperature)
-
-
-def test_the_loop_overfits_one_batch(faces: Faces) -> None:
-    """If it cannot learn four faces by heart, something is not connected."""
+def started(faces: Faces, run: Path, config: FitConfig = CONFIG) -> Progress:
+    """A run over all faces of the tiny set."""
     torch.manual_seed(0)
-    student = Student("r1", None)
+    student = Student(config.split, None, Form(interaction=config.interaction), config.masks)
+    return Progress.of(config, student, Objective(config, faces, np.arange(len(faces.identity)), run), run)
+
+
+def four(faces: Faces) -> Batch:
+    """The same four faces, unchanged."""
     samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
-    batch = collate([samples[i] for i in range(4)])
-    optimiser = torch.optim.AdamW(student.parameters())
-    cosines = [training_step(student, bank_of(faces), None, optimiser, batch, 1e-3, CONFIG)[1] for _ in range(18)]
+    return collate([samples[i] for i in range(4)])
+
+
+def step(progress: Progress, batch: Batch) -> tuple[float, float]:
+    """One update in the middle of a run."""
+    return training_step(progress, progress.student, batch, 1e-3, 0.5, ALONE)
+
+
+def test_the_loop_overfits_one_batch(faces: Faces, tmp_path: Path) -> None:
+    """If it cannot learn four faces by heart, something is not connected."""
+    progress, batch = started(faces, tmp_path), four(faces)
+    cosines = [step(progress, batch)[1] for _ in range(18)]
     assert cosines[0] < 0.2
     assert cosines[-1] > 0.6
+
+
+@pytest.mark.parametrize(
+    "change", [{"interaction": "gated"}, {"masks": "random"}, {"region": False}, {"head": "adaface"}]
+)
+def test_each_ablation_trains(change: dict[str, object], faces: Faces, tmp_path: Path) -> None:
+    """Every key that the table varies reaches the networks; all that learns gets a finite gradient."""
+    progress = started(faces, tmp_path, replace(CONFIG, **change))  # type: ignore[arg-type]
+    step(progress, four(faces))
+    gradients = [parameter.grad for parameter in progress.parameters if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    # Random masks leave the client without a say: nothing else may stay behind.
+    silent = len(progress.parameters) - len(gradients)
+    assert silent == (len(list(progress.student.client.parameters())) if "masks" in change else 0)
+
+
+def test_a_run_continues_only_with_its_own_networks(faces: Faces, tmp_path: Path) -> None:
+    """Another form of the block, or a head that was not there, must not start from what does not fit."""
+    started(faces, tmp_path).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="of a run with other networks: choose another --run folder"):
+        started(faces, tmp_path, replace(CONFIG, interaction="gated"))
+    with pytest.raises(ModelError, match="of a run with other networks"):
+        started(faces, tmp_path, replace(CONFIG, head="arcface"))
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="holds no weights of a run"):
+        started(faces, tmp_path)
+
+
+def test_a_checkpoint_tells_how_to_build_its_networks(faces: Faces, tmp_path: Path) -> None:
+    """Whoever evaluates a run need not know its settings."""
+    started(faces, tmp_path, replace(CONFIG, interaction="gated")).save(tmp_path / "final.pt")
+    assert load_student(tmp_path / "final.pt").form == Form(interaction="gated")
 
 
 def test_an_interrupted_run_continues_and_ends_with_a_record(faces: Faces, tmp_path: Path) -> None:
@@ -54,6 +101,7 @@ def test_an_interrupted_run_continues_and_ends_with_a_record(faces: Faces, tmp_p
     assert record["faces"] == 24
     assert record["config"]["seed"] == CONFIG.seed and record["data_sha256"] == faces.digest and record["commit"]
     assert (tmp_path / "curves.csv").read_text().startswith("faces,seconds,progress,rate,loss,cosine")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     student = Student("r1", None)
     student.load_state_dict(read_weights(tmp_path / "final.pt", "r1"))
 
@@ -61,18 +109,16 @@ def test_an_interrupted_run_continues_and_ends_with_a_record(faces: Faces, tmp_p
 def test_a_checkpoint_of_another_split_is_refused(faces: Faces, tmp_path: Path) -> None:
     """Its layers would fit; its channels would not."""
     fit(replace(CONFIG, faces=4), faces, tmp_path / "unused", tmp_path)
-    with pytest.raises(ValueError, match="trained for another split than r2"):
+    with pytest.raises(ModelError, match="trained for another split than r2"):
         read_weights(tmp_path / "final.pt", "r2")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces, tmp_path: Path) -> None:
     """Training on would fill the checkpoint with NaN."""
-    student = Student("r1", None)
-    samples = Samples(faces, np.arange(4), seed=1, augmented=False, occluded_weight=1.0)
-    batch = collate([samples[i] for i in range(4)])
+    progress, batch = started(faces, tmp_path), four(faces)
     batch.rgb[0] = float("inf")
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        training_step(student, bank_of(faces), None, torch.optim.SGD(student.parameters()), batch, 1e-3, CONFIG)
+        step(progress, batch)
 
 
 def test_the_average_follows_the_weights() -> None:
