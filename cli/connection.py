@@ -1,7 +1,9 @@
 """From options to a connection: which state folder, which service, which certificate."""
 
+import contextlib
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from duetface.client import Client
     from edge_agent.enrolment_log import EnrolmentLog
     from gallery.gallery import Gallery
+    from gallery.records import Actor
 
 # What a service listens on to be reached from everywhere is no address to ask.
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
@@ -75,16 +78,53 @@ def enrolment_log(state: Path | None, identity: Path | None) -> "EnrolmentLog":
     return EnrolmentLog(platformdirs.user_state_path("duetface") / f"enrolled-{realm[:32]}.jsonl")
 
 
-def open_gallery(state: Path | None) -> "Gallery":
-    """The gallery of a state folder itself, without a service: for whoever may read its keys."""
+def forget_enrolments(state: Path | None, subject: str) -> None:
+    """Forget what `enroll --from-dir` remembers here of a subject; nothing where no operator's identity lies."""
+    with contextlib.suppress(ConfigError):
+        enrolment_log(state, None).forget(subject)
+
+
+def local_actor() -> "Actor":
+    """Who works on the state folder itself, for the audit: the account that runs this, which has proven nothing."""
+    import pwd
+
+    from gallery.records import Actor
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Actor(realm="", role="local", name=name, fingerprint="")
+
+
+def index_outlives_services(state: Path | None) -> bool:
+    """Whether the index lies in a server that only a running service may clean: Milvus has no transactions."""
+    from gallery.indexes import IndexKind
+    from recognition_service.config import load_config
+
+    return load_config(existing_state(state)).index.kind is IndexKind.MILVUS
+
+
+def open_gallery(state: Path | None, *, erasing: bool = False) -> "Gallery":
+    """The gallery of a state folder itself, beside a service or without one: for whoever may read its keys.
+
+    It searches nobody: no index is loaded, but where one is shared and something is to be erased from it.
+    """
     from datetime import UTC, datetime
 
     from duetface.identity import RESTORE_IT, PeerIdentity
-    from gallery.gallery import Gallery
+    from gallery.gallery import Gallery, GalleryOptions
+    from gallery.indexes import IndexKind, index_factory
     from gallery.key_settings import open_keys
     from recognition_service.config import load_config
 
     config = load_config(existing_state(state))
     realm = PeerIdentity.of_file(config.state / "server" / "server.crt", RESTORE_IT).realm
     keys = open_keys(config.key_settings, os.environ)
-    return Gallery.open(config.database_url, realm, keys, lambda: datetime.now(UTC))
+    shared = erasing and config.index.kind is IndexKind.PGVECTOR
+    options = GalleryOptions(
+        busy_timeout_ms=config.storage.busy_timeout_ms, snapshot_path=config.snapshot_path, indexed=shared
+    )
+    if shared:
+        options = replace(options, index_factory=index_factory(config.index_settings))
+    return Gallery.open(config.database_url, realm, keys, lambda: datetime.now(UTC), options, load=shared)

@@ -1,26 +1,20 @@
 """`duetface gallery`: who is enrolled."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from cli import gallery_move, output
+from cli import gallery_check, gallery_erasure, gallery_keys, gallery_move, gallery_proof, output
 from cli.connection import connect, enrolment_log
-from cli.options import Identity, Json, Service, State
+from cli.options import Identity, Json, Service, State, SubjectId, Yes, agree
 from duetface.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Who is enrolled: list, show and delete.",
-    epilog="Examples: `duetface gallery list`, `duetface gallery show alice`, `duetface gallery delete alice`",
+    help="Who is enrolled; and the gallery's upkeep: erasure with proof, keys, retention, hygiene.",
+    epilog="Examples: `duetface gallery list`, `duetface gallery show alice`, `duetface gallery erase alice`",
 )
-
-app.command("move", epilog=gallery_move.EXAMPLE)(gallery_move.move)
-
-SubjectId = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list", epilog="Example: `duetface gallery list --json`")
@@ -75,9 +69,13 @@ def delete(
     identity: Identity = None,
     as_json: Json = False,
 ) -> None:
-    """Delete a subject with templates, consent and keys, or one template of it."""
+    """Delete a subject with templates, consent and keys, or one template of it, by asking a service.
+
+    It stops answering at once; its bytes go in the background.
+    `erase` waits for that and proves it; `receipt REVISION` fetches the proof of this deletion later.
+    """
     what = f"template {template} of {subject}" if template else f"{subject} with everything that is held"
-    _ask(f"Delete {what}?", yes)
+    agree(f"Delete {what}?", yes, "deleting")
     with connect(state, service, identity) as client:
         if template is None:
             revision = client.delete_subject(subject)
@@ -96,11 +94,13 @@ def delete(
         log.forget_template(template)
 
 
-def _ask(question: str, yes: bool) -> None:
-    """Go on only when the person said so."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigError("deleting needs --yes where nobody can be asked")
-    if not typer.confirm(question, err=True):
-        raise ConfigError("nothing was deleted")
+app.command("erase", epilog=gallery_erasure.ERASE)(gallery_erasure.erase)
+app.command("receipt", epilog=gallery_erasure.RECEIPT)(gallery_erasure.receipt)
+app.command("prove-erased", epilog=gallery_proof.EXAMPLE)(gallery_proof.prove_erased)
+app.command("purge", epilog=gallery_erasure.PURGE)(gallery_erasure.purge)
+app.command("hold", epilog=gallery_erasure.HOLD)(gallery_erasure.hold)
+app.command("release", epilog=gallery_erasure.RELEASE)(gallery_erasure.release)
+app.command("export", epilog=gallery_check.EXPORT)(gallery_check.export)
+app.command("check", epilog=gallery_check.CHECK)(gallery_check.check)
+app.command("rotate-keys", epilog=gallery_keys.EXAMPLE)(gallery_keys.rotate_keys)
+app.command("move", epilog=gallery_move.EXAMPLE)(gallery_move.move)

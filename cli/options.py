@@ -1,9 +1,12 @@
 """Options that many commands share, each declared once."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from duetface.errors import ConfigError
 
 State = Annotated[
     Path | None,
@@ -43,4 +46,16 @@ AuditorIdentity = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+SubjectId = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="What the decision is for; stands in the audit.")]
+
+
+def agree(question: str, yes: bool, doing: str) -> None:
+    """Go on only when the person said so.  Raises ConfigError; doing: what needs an answer, e.g. "deleting"."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{doing} needs --yes where nobody can be asked")
+    if not typer.confirm(question, err=True):
+        raise ConfigError("nothing was done")

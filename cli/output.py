@@ -20,7 +20,7 @@ def result(text: str) -> None:
 
 def result_json(value: object) -> None:
     """A result as one line of JSON on standard output."""
-    result(json.dumps(value, default=_plain, ensure_ascii=False))
+    result(json.dumps(value, default=plain, ensure_ascii=False))
 
 
 def result_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -46,7 +46,7 @@ def _cell(value: object) -> str:
     return str(value).replace("[", "\\[")  # rich would take brackets for markup
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
     """What JSON has no word for."""
     if isinstance(value, datetime):
         return value.isoformat()

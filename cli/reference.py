@@ -19,10 +19,11 @@ Every command that prints a result takes `--json`.
 | exit code | meaning |
 |---|---|
 | 0 | done, or accepted |
-| 1 | rejected |
+| 1 | rejected; something was found that should not be there (`gallery prove-erased`, `gallery check`) |
 | 2 | misuse: an argument, file, key or state folder is unusable |
 | 3 | retry: no usable face |
 | 4 | the service or device is not there, or the request was refused |
+| 130 | stopped by Ctrl-C before the end; the same command goes on |
 
 Shell completion: `duetface --install-completion`.
 """

@@ -72,9 +72,14 @@ def load(realm: Realm, view: View, path: Path) -> bool:
     return True
 
 
-def _adopt(realm: Realm, view: View, path: Path) -> None:
+def opened(realm: Realm, path: Path) -> tuple[snapshot.Header, list[bytes]]:
+    """What a snapshot holds; raises GalleryError or ConfigError for a damaged one, or one under another key."""
     version = snapshot.read_header(path).realm_key_version
-    header, parts = snapshot.read(path, realm.vault.derive(_PURPOSE, version))
+    return snapshot.read(path, realm.vault.derive(_PURPOSE, version))
+
+
+def _adopt(realm: Realm, view: View, path: Path) -> None:
+    header, parts = opened(realm, path)
     if header.realm != realm.name:
         raise GalleryError(f"{path} is a snapshot of another realm")
     if header.history != _history(realm, header.revision):

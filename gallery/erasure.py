@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 
 from duetface.errors import GalleryError, NotFoundError
-from gallery import sealing, snapshot
+from gallery import checkpoint, sealing, snapshot
 from gallery.background import Background
 from gallery.fingerprints import Fingerprints
 from gallery.followers import await_followers
@@ -221,10 +221,16 @@ class Eraser:
         prints = receipt.open(self._realm)
         self._realm.store.settle()
         named = [file for path in further for file in _files_under(path)]
-        files = [*self._realm.store.files(), *self._copies(), *named]
-        found = {str(path): windows for path, windows in prints.found_in_files(files).items()}
+        files = list(dict.fromkeys([*self._realm.store.files(), *self._copies(), *named]))
+        found = {str(path): windows for path in files if (windows := self._traces(prints, path))}
         memory = self.search_memory(receipt)
         return Proof((*map(str, files), *memory.searched), {**found, **memory.found})
+
+    def _traces(self, prints: Fingerprints, path: Path) -> int:
+        """How many windows a file holds; a snapshot of this realm is opened for it."""
+        if snapshot.is_snapshot(path):
+            return sum(prints.found_in(part) for part in checkpoint.opened(self._realm, path)[1])
+        return sum(prints.found_in_files([path]).values())
 
     def search_memory(self, receipt: Receipt) -> Proof:
         """Look through the live indexes of this process alone; raises GalleryError for a foreign receipt."""

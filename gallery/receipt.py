@@ -18,6 +18,11 @@ from gallery.fingerprints import Fingerprints
 from gallery.ledger import from_us
 from gallery.realm import Realm
 
+
+class ReceiptError(GalleryError):
+    """This is no receipt of erasure, or not one that this realm has signed."""
+
+
 _SIGNING = "erasure receipt signatures"
 _SEALING = "erasure receipt fingerprints"
 _FORMAT = 1
@@ -73,22 +78,24 @@ class Receipt:
         return b"duetface erasure receipt\n" + json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
     def verify(self) -> None:
-        """Raises GalleryError unless the signature is that of the receipt's own public key.
+        """Raises ReceiptError unless the signature is that of the receipt's own public key.
 
         Whether that key is the realm's is known to whoever has noted it before, and to the realm itself (`open`).
         """
         try:
             public_key = Ed25519PublicKey.from_public_bytes(base64.b64decode(self.public_key))
             public_key.verify(base64.b64decode(self.signature), self.signed_bytes())
-        except (InvalidSignature, ValueError) as error:
-            raise GalleryError("the receipt's signature does not verify: it was changed after signing") from error
+        except (InvalidSignature, ValueError, TypeError) as error:
+            raise ReceiptError("the receipt's signature does not verify: it was changed after signing") from error
 
     def open(self, realm: Realm) -> Fingerprints:
-        """The fingerprints, for the realm that signed; raises GalleryError for a changed or foreign receipt."""
+        """The fingerprints, for the realm that signed; raises ReceiptError for a changed or foreign receipt."""
         self.verify()
+        if self.realm != realm.name or self.realm_key_version not in realm.vault.versions("realm"):
+            raise ReceiptError("the receipt is not of this realm, or its realm key is gone: ask the realm that erased")
         key = _signing_key(realm, self.realm_key_version).public_key().public_bytes_raw()
-        if (self.realm, base64.b64decode(self.public_key)) != (realm.name, key):
-            raise GalleryError("the receipt is not of this realm: ask the realm that erased")
+        if base64.b64decode(self.public_key) != key:
+            raise ReceiptError("the receipt is not of this realm: ask the realm that erased")
         sealed = base64.b64decode(self.sealed_fingerprints)
         secret = realm.vault.derive(_SEALING, self.realm_key_version)
         what = "the receipt's list of fingerprints"
@@ -100,13 +107,13 @@ class Receipt:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Undo to_json; raises GalleryError for anything else."""
+        """Undo to_json; raises ReceiptError for anything else."""
         try:
             receipt = cls(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise GalleryError("this is no erasure receipt: expected the JSON that `gallery erase` wrote") from error
+            raise ReceiptError("this is no erasure receipt: expected the JSON that `gallery erase` wrote") from error
         if receipt.format != _FORMAT:
-            raise GalleryError(f"the receipt has format {receipt.format}: this release reads format {_FORMAT}")
+            raise ReceiptError(f"the receipt has format {receipt.format}: this release reads format {_FORMAT}")
         return receipt
 
 

@@ -104,6 +104,15 @@ def _context(encoded_header: bytes, number: int) -> bytes:
     return sealing.context(_PURPOSE, hashlib.sha256(encoded_header).digest(), number)
 
 
+def is_snapshot(path: Path) -> bool:
+    """Whether there is a file that begins as a snapshot does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False  # whoever reads it next says what is wrong
+
+
 def read_header(path: Path) -> Header:
     """The header, not yet authenticated: good for choosing the key only.  Raises GalleryError."""
     with path.open("rb") as file:

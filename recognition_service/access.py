@@ -40,6 +40,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/duetface.v1.EnrollmentService/ListTemplates": _OPERATOR,
     "/duetface.v1.EnrollmentService/DeleteTemplate": _OPERATOR,
     "/duetface.v1.EnrollmentService/DropPartition": _OPERATOR,
+    "/duetface.v1.EnrollmentService/SearchErased": _OPERATOR,
     "/duetface.v1.AuditService/ListAuditRecords": _AUDITOR,
     "/grpc.health.v1.Health/Check": _ANYBODY,
     "/grpc.health.v1.Health/List": _ANYBODY,

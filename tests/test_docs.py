@@ -30,7 +30,7 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     """A command that was renamed must not live on in the docs."""
     known = set(command_names())
     groups = {name.rsplit(" ", 1)[0] for name in known}
-    for words in re.findall(r"`?\$? ?duetface ((?:[a-z]+ ?)+)", page.read_text(encoding="utf-8")):
+    for words in re.findall(r"`?\$? ?duetface ((?:[a-z][a-z-]* ?)+)", page.read_text(encoding="utf-8")):
         first = words.split()
         if first[0] in {name.split()[1] for name in known}:
             candidate = " ".join(["duetface", *first[:2]])

@@ -908,3 +908,81 @@ class DropPartitionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DropPartitionResponse: _TypeAlias = DropPartitionResponse  # noqa: Y015
+
+@_typing.final
+class SearchErasedRequest(_message.Message):
+    """Asks for a search of the service's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_JSON_FIELD_NUMBER: _builtins.int
+    receipt_json: _builtins.str
+    """The receipt as `duetface gallery erase` wrote it, JSON, at most 786432 bytes."""
+    def __init__(
+        self,
+        *,
+        receipt_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt_json", b"receipt_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchErasedRequest: _TypeAlias = SearchErasedRequest  # noqa: Y015
+
+@_typing.final
+class SearchErasedResponse(_message.Message):
+    """What was found, which should be nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCHED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def searched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the indexes that were searched."""
+
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureTrace]:
+        """Those that hold traces; empty if all is well."""
+
+    def __init__(
+        self,
+        *,
+        searched: _abc.Iterable[_builtins.str] | None = ...,
+        found: _abc.Iterable[Global___ErasureTrace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "searched", b"searched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchErasedResponse: _TypeAlias = SearchErasedResponse  # noqa: Y015
+
+@_typing.final
+class ErasureTrace(_message.Message):
+    """Traces of erased values in one index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """Its name, one of those searched."""
+    windows: _builtins.int
+    """How many windows of 16 bytes of the erased values it holds, at least 1."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        windows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureTrace: _TypeAlias = ErasureTrace  # noqa: Y015

@@ -78,6 +78,11 @@ class EnrollmentServiceStub:
                 request_serializer=duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.SerializeToString,
                 response_deserializer=duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.FromString,
                 _registered_method=True)
+        self.SearchErased = channel.unary_unary(
+                '/duetface.v1.EnrollmentService/SearchErased',
+                request_serializer=duetface_dot_v1_dot_enrollment__pb2.SearchErasedRequest.SerializeToString,
+                response_deserializer=duetface_dot_v1_dot_enrollment__pb2.SearchErasedResponse.FromString,
+                _registered_method=True)
         self.DeleteSubject = channel.unary_unary(
                 '/duetface.v1.EnrollmentService/DeleteSubject',
                 request_serializer=duetface_dot_v1_dot_enrollment__pb2.DeleteSubjectRequest.SerializeToString,
@@ -171,6 +176,15 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchErased(self, request, context):
+        """Searches the memory of this service's indexes for what a receipt of erasure says is gone; audited.
+        It takes some 10 seconds for a million templates: give it a long deadline. A receipt that was
+        changed, or of another realm, is INVALID_ARGUMENT (ERROR_REASON_INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSubject(self, request, context):
         """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one.
         """
@@ -251,6 +265,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.Unlock,
                     request_deserializer=duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.FromString,
                     response_serializer=duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.SerializeToString,
+            ),
+            'SearchErased': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchErased,
+                    request_deserializer=duetface_dot_v1_dot_enrollment__pb2.SearchErasedRequest.FromString,
+                    response_serializer=duetface_dot_v1_dot_enrollment__pb2.SearchErasedResponse.SerializeToString,
             ),
             'DeleteSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSubject,
@@ -498,6 +517,33 @@ class EnrollmentService:
             '/duetface.v1.EnrollmentService/Unlock',
             duetface_dot_v1_dot_enrollment__pb2.UnlockRequest.SerializeToString,
             duetface_dot_v1_dot_enrollment__pb2.UnlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchErased(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duetface.v1.EnrollmentService/SearchErased',
+            duetface_dot_v1_dot_enrollment__pb2.SearchErasedRequest.SerializeToString,
+            duetface_dot_v1_dot_enrollment__pb2.SearchErasedResponse.FromString,
             options,
             channel_credentials,
             insecure,

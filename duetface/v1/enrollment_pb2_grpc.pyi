@@ -59,6 +59,11 @@ class EnrollmentServiceStub:
     """Lists every consent of a subject."""
     Unlock: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.UnlockRequest, _enrollment_pb2.UnlockResponse]
     """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
+    SearchErased: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.SearchErasedRequest, _enrollment_pb2.SearchErasedResponse]
+    """Searches the memory of this service's indexes for what a receipt of erasure says is gone; audited.
+    It takes some 10 seconds for a million templates: give it a long deadline. A receipt that was
+    changed, or of another realm, is INVALID_ARGUMENT (ERROR_REASON_INVALID_FIELD).
+    """
     DeleteSubject: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteSubjectRequest, _enrollment_pb2.DeleteSubjectResponse]
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]
@@ -105,6 +110,11 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Lists every consent of a subject."""
     Unlock: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.UnlockRequest, _enrollment_pb2.UnlockResponse]  # type: ignore[assignment]
     """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
+    SearchErased: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.SearchErasedRequest, _enrollment_pb2.SearchErasedResponse]  # type: ignore[assignment]
+    """Searches the memory of this service's indexes for what a receipt of erasure says is gone; audited.
+    It takes some 10 seconds for a million templates: give it a long deadline. A receipt that was
+    changed, or of another realm, is INVALID_ARGUMENT (ERROR_REASON_INVALID_FIELD).
+    """
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.DeleteSubjectRequest, _enrollment_pb2.DeleteSubjectResponse]  # type: ignore[assignment]
     """Removes a subject with templates, consent and keys. NOT_FOUND for an unknown one."""
     AddTemplate: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.AddTemplateRequest, _enrollment_pb2.AddTemplateResponse]  # type: ignore[assignment]
@@ -196,6 +206,17 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.UnlockResponse, _abc.Awaitable[_enrollment_pb2.UnlockResponse]]:
         """Sets the failure counters of a subject, a device or both to zero, so that a lock-out ends."""
+
+    @_abc_1.abstractmethod
+    def SearchErased(
+        self,
+        request: _enrollment_pb2.SearchErasedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.SearchErasedResponse, _abc.Awaitable[_enrollment_pb2.SearchErasedResponse]]:
+        """Searches the memory of this service's indexes for what a receipt of erasure says is gone; audited.
+        It takes some 10 seconds for a million templates: give it a long deadline. A receipt that was
+        changed, or of another realm, is INVALID_ARGUMENT (ERROR_REASON_INVALID_FIELD).
+        """
 
     @_abc_1.abstractmethod
     def DeleteSubject(

@@ -4,6 +4,7 @@ import asyncio
 
 from duetface.v1 import enrollment_pb2, enrollment_pb2_grpc
 from gallery.gallery import Gallery
+from gallery.receipt import ReceiptError
 from gallery.records import SubjectRecord
 from recognition_service.clocks import Clocks
 from recognition_service.enrolment import Enroller, enrol
@@ -18,6 +19,7 @@ from recognition_service.rpc.fields import (
     optional_subject_id_of,
     page_size_of,
     partition_of,
+    receipt_of,
     subject_id_of,
     template_id_of,
 )
@@ -203,6 +205,19 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 self._gallery.drop_partition, partition_of(request.partition), caller_of(context).actor
             )
         return enrollment_pb2.DropPartitionResponse(revision=revision)
+
+    async def SearchErased(
+        self, request: enrollment_pb2.SearchErasedRequest, context: Context
+    ) -> enrollment_pb2.SearchErasedResponse:
+        """Look through this process's memory for what a receipt says is gone."""
+        receipt = receipt_of(request.receipt_json)
+        search = self._gallery.maintenance.search_erased_in_memory
+        try:
+            proof = await asyncio.to_thread(search, receipt, caller_of(context).actor)
+        except ReceiptError as error:
+            raise FieldError(str(error)) from error
+        found = [enrollment_pb2.ErasureTrace(place=place, windows=count) for place, count in proof.found.items()]
+        return enrollment_pb2.SearchErasedResponse(searched=proof.searched, found=found)
 
     def _page(self, after: str, size: int, partition: str) -> tuple[list[SubjectRecord], int]:
         """One more than asked for, so that the last page is known as such, and the revision before the look."""

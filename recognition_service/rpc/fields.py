@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from duetface.errors import MessageError, NotFoundError
 from duetface.v1 import enrollment_pb2
+from gallery.receipt import Receipt, ReceiptError
 from gallery.records import Consent
 from gallery.subjects import check_subject_id
 from recognition_service.refusals import FieldError
@@ -19,6 +20,7 @@ LABEL_LENGTH = 128
 DEVICE_LENGTH = 128
 PAGE_MAX = 1000
 PAGE_DEFAULT = 100
+RECEIPT_BYTES = 786_432  # of the 1 MiB that a message may have
 NUMBER_MAX = 2**63 - 1  # the largest that the store can hold
 
 
@@ -52,6 +54,16 @@ def purpose_of(text: str) -> str:
 def partition_of(text: str) -> str:
     """The name of a scratch partition, or empty for the realm's gallery."""
     return _printable("partition", text, PARTITION_LENGTH)
+
+
+def receipt_of(text: str) -> Receipt:
+    """A receipt of erasure, at most 786432 bytes of JSON; whose it is, only the gallery can tell."""
+    if len(text.encode()) > RECEIPT_BYTES:
+        raise FieldError(f"receipt_json has {len(text.encode())} bytes: expected at most {RECEIPT_BYTES}")
+    try:
+        return Receipt.from_json(text)
+    except ReceiptError as error:
+        raise FieldError(str(error)) from error
 
 
 def label_of(text: str) -> str:
