@@ -57,9 +57,8 @@ class Ledger:
         self.now_us = to_us(now)
         head = connection.execute(select(realms).where(realms.c.realm_id == realm_id).with_for_update()).one()
         if head.moved_to is not None:
-            raise OverloadedError(
-                f"this realm was moved to {head.moved_to}: try again, its service goes on there", retry_after_s=1.0
-            )
+            # Callers of the service read this: where the database lies is none of their business.
+            raise OverloadedError("this realm was moved to another database: try again in a moment", retry_after_s=1.0)
         self.revision: int = head.revision
         self._audit_id: int = head.audit_id
         self._audit_digest: bytes = head.audit_digest

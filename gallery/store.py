@@ -3,7 +3,6 @@
 SQLite runs with a write-ahead log and full synchronisation: what was committed survives a power cut.
 """
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +112,7 @@ class SqlStore:
         """Turn a driver's error into a GalleryError that names the database and the remedy."""
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, self._driver_error) as error:
             # Of the cause, a traceback shows the statement but no values: hide_parameters.
             raise GalleryError(f"{self.name}: {_remedy(error)}") from error
 
@@ -126,6 +125,12 @@ class SqlStore:
             old = self.engine
             self.engine, self.path, self.name = other.engine, other.path, other.name
         old.dispose()
+
+    @property
+    def _driver_error(self) -> type[Exception]:
+        """What the driver itself raises where SQLAlchemy stands not in between."""
+        found: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        return found
 
     def close(self) -> None:
         """Close every connection; the store must not be used afterwards."""
@@ -189,7 +194,7 @@ _UNREACHABLE = (
 )
 
 
-def _remedy(error: SQLAlchemyError | sqlite3.Error) -> str:
+def _remedy(error: Exception) -> str:
     message = str(error.orig if isinstance(error, DatabaseError) else error).splitlines()[0].lower()
     for sign, remedy in _REMEDIES.items():
         if sign in message:

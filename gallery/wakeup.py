@@ -26,22 +26,23 @@ class Wakeup:
     """Waits on one connection of its own.  For one thread at a time; close it from any."""
 
     def __init__(self, store: SqlStore) -> None:
-        """Connects; what is committed from now on is noticed."""
+        """Connects; what is committed from now on is noticed.  Raises GalleryError if it cannot."""
         self._store = store
         self._stopped = threading.Event()
-        self._raw: Any = store.engine.raw_connection()
-        self._connection = cast(Any, self._raw.driver_connection)
         self._in_use = threading.Lock()
         self._seen: Any = None
         # Of this connection, and not of the store, which may go on in another database meanwhile.
         self._counts = store.path is not None
         self._listens = not self._counts and store.engine.driver == "psycopg"
-        if self._counts:
-            self._seen = self._version()
-        elif self._listens:
-            self._connection.rollback()
-            self._connection.autocommit = True
-            self._connection.execute(f"LISTEN {_CHANNEL}")
+        with store.explained():
+            self._raw: Any = store.engine.raw_connection()
+            self._connection = cast(Any, self._raw.driver_connection)
+            if self._counts:
+                self._seen = self._version()
+            elif self._listens:
+                self._connection.rollback()
+                self._connection.autocommit = True
+                self._connection.execute(f"LISTEN {_CHANNEL}")
 
     def wait(self, timeout_s: float) -> bool:
         """Whether something was committed before the time was over; False at once after close."""

@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from duetface.errors import GalleryError
+from duetface.errors import ConfigError, GalleryError
 from gallery.gallery import Gallery
 from gallery.wakeup import Wakeup
 from recognition_service.clocks import Clocks
@@ -37,9 +37,12 @@ async def load(gallery: Gallery, clocks: Clocks) -> None:
 
 
 @contextlib.contextmanager
-def following(gallery: Gallery, poll_s: float) -> Iterator[None]:
-    """Follow what other processes commit, in a thread, as long as the block runs."""
-    follower = _Follower(gallery, poll_s)
+def following(gallery: Gallery, poll_s: float, find_database: Callable[[], str]) -> Iterator[None]:
+    """Follow what other processes commit, in a thread, as long as the block runs.
+
+    find_database: the URL that is configured now; asked once `duetface gallery move` has taken the realm there.
+    """
+    follower = _Follower(gallery, poll_s, find_database)
     follower.thread.start()
     try:
         yield
@@ -50,10 +53,12 @@ def following(gallery: Gallery, poll_s: float) -> Iterator[None]:
 class _Follower:
     """The thread that follows."""
 
-    def __init__(self, gallery: Gallery, poll_s: float) -> None:
+    def __init__(self, gallery: Gallery, poll_s: float, find_database: Callable[[], str]) -> None:
         self.thread = threading.Thread(target=self._run, name="follow", daemon=True)
         self._gallery = gallery
         self._poll_s = poll_s
+        self._find_database = find_database
+        self._database = find_database()
         self._stopped = threading.Event()
         self._wakeup: Wakeup | None = None
 
@@ -69,9 +74,22 @@ class _Follower:
                 self._wait()
                 if not self._stopped.is_set():
                     self._gallery.refresh()
-            except GalleryError as error:
+                    self._go_along()
+            except (ConfigError, GalleryError) as error:
                 logger.error("gallery not followed", extra={"cause": str(error)})
                 self._stopped.wait(self._poll_s)
+
+    def _go_along(self) -> None:
+        """Where the realm was moved to, once the configuration names that place."""
+        if self._gallery.maintenance.moved_to() is None:
+            return
+        database = self._find_database()
+        if database == self._database:
+            return
+        self._gallery.maintenance.continue_at(database)
+        self._database = database
+        self._hang_up()
+        logger.info("gallery moved", extra={"revision": self._gallery.revision})
 
     def _wait(self) -> None:
         """Until somebody committed or it is time to look; a broken line for notices is made anew the next time."""

@@ -35,7 +35,7 @@ from recognition_service.admission import Admission
 from recognition_service.audit import AuditTrail
 from recognition_service.batcher import Batcher
 from recognition_service.clocks import Clocks
-from recognition_service.config import ServiceConfig
+from recognition_service.config import ServiceConfig, load_config
 from recognition_service.decision import CapturePolicy
 from recognition_service.enrolment import Enroller
 from recognition_service.lockout import LockOutPolicy
@@ -111,7 +111,9 @@ async def running_service(
             parts = _Parts(config, network, clocks, realm, gallery, spaces)
             address = await running.enter_async_context(parts.listening())
             await load(gallery, clocks)
-            running.enter_context(following(gallery, config.replica.poll_s))
+            running.enter_context(
+                following(gallery, config.replica.poll_s, lambda: load_config(config.state).database_url)
+            )
             if saver is not None:
                 await running.enter_async_context(saver.every(config.replica.snapshot_every_min * 60))
             await parts.get_ready()

@@ -33,3 +33,22 @@ def test_a_database_server_that_goes_away_is_said_and_nothing_acknowledged_is_lo
     assert world.gallery.identify(person(1), SPACE)[0].subject_id == "alice"
     assert world.gallery.verify_audit() == 4
     world.gallery.close()
+
+
+def test_a_line_for_notices_that_breaks_is_said_and_made_anew(own_server, tmp_path):
+    """A replica's follower must live on: it polls until the server is back, and is woken again then."""
+    url = own_server.url.replace("postgresql://", "postgresql+psycopg://", 1)
+    world = World(tmp_path, url=url)
+    broken = world.gallery.wakeup()
+    own_server.stop()
+    with pytest.raises(GalleryError, match="server cannot be reached"):
+        broken.wait(10)
+    broken.close()
+    with pytest.raises(GalleryError, match="server cannot be reached"):
+        world.gallery.wakeup()
+    own_server.start()
+    line = world.gallery.wakeup()
+    world.enrol("alice", 1)
+    assert line.wait(10)
+    line.close()
+    world.gallery.close()
