@@ -1,4 +1,4 @@
-"""`python -m training prepare | fit | publish | evaluate | steps`: see --help of each."""
+"""`python -m training prepare | fit | publish | evaluate | ablate | steps`: see --help of each."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duetface.errors import DuetFaceError
+
+if TYPE_CHECKING:
+    from training.config import FitConfig
 
 MISUSE = 2  # something that was named is missing, damaged or of another kind
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.set_defaults(run_command=_publish)
 
     _add_evaluate(commands)
+    _add_ablate(commands)
     steps = commands.add_parser("steps", help="bytes and signal kept by choices of the quantiser's steps")
     steps.add_argument("--split", default="r1")
     steps.set_defaults(run_command=_steps)
@@ -74,22 +79,60 @@ def _add_evaluate(commands: Any) -> None:
     _add_models(evaluate)
 
 
+def _add_ablate(commands: Any) -> None:
+    ablate = commands.add_parser("ablate", help="the table of docs/accuracy.md; continues where it was stopped")
+    ablate.add_argument("--out", type=Path, required=True, help="a folder a row, and table.md")
+    ablate.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows (default: all)")
+    ablate.add_argument("--faces", type=int, default=35_000, help="to see in each row's training")
+    ablate.add_argument("--pairs", type=Path, help="set to evaluate on (default: lfw_dev of --data)")
+    ablate.set_defaults(run_command=_ablate)
+    _add_models(ablate)
+
+
 def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--models", type=Path, default=ROOT / "models")
     command.add_argument("--threads", type=int, default=1)
 
 
-def _teacher(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.data) / "teacher" / "w600k_mbf.onnx.xz"
+def _teacher(arguments: argparse.Namespace, named: str = "") -> Path:
+    """A config's teacher: a path, or the name of a file in the data's teacher folder."""
+    folder = Path(arguments.data) / "teacher"
+    if not named:
+        return folder / "w600k_mbf.onnx.xz"
+    return Path(named) if Path(named).exists() else folder / named
+
+
+def _train(arguments: argparse.Namespace, config: FitConfig, run: Path, start_from: Path | None = None) -> None:
+    import torch
+
+    from training.datasets import embeddings_of, load
+    from training.fit import fit
+    from training.teacher import TorchTeacher
+
+    teacher, embeddings = _teacher(arguments, config.teacher), "teacher.npy"
+    if config.teacher:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        embeddings = embeddings_of(teacher, arguments.cache, TorchTeacher(teacher, device))
+    fit(config, load(arguments.data / "train", arguments.cache, embeddings), teacher, run, start_from)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     from training.config import FitConfig
-    from training.datasets import load
-    from training.fit import fit
 
-    faces = load(arguments.data / "train", arguments.cache)
-    fit(FitConfig.read(arguments.config), faces, _teacher(arguments), arguments.run, arguments.start_from)
+    _train(arguments, FitConfig.read(arguments.config), arguments.run, arguments.start_from)
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    from training.ablation import chosen, run_row, table
+    from training.pair_sets import read_pair_set
+
+    pairs = read_pair_set(arguments.pairs or arguments.data / "lfw_dev")
+    for row in chosen(arguments.only):
+        print(f"{row.name}: {row.says}", flush=True)
+        run_row(row, arguments.out, pairs, arguments.models, arguments.faces, partial(_train, arguments))
+    text = table(chosen(()), arguments.out, pairs)
+    (arguments.out / "table.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ class FitConfig:
     head_weight: float = 0.05
     head_scale: float = 32.0  # 64 in the paper, for 85,000 people; a few thousand want flatter logits
     head_margin: float = 0.3  # 0.5 in the paper
-    teacher: str = ""  # file to distil and to start from, below --data; empty is the command's own default
+    teacher: str = ""  # file to distil and to start from: a path, or a name in --data/teacher; empty is w600k_mbf
     interaction: str = "weighted"  # or "gated": the figure's block (networks.interaction)
     masks: str = "own"  # or "random": an ablation
     region: bool = True  # false looks everywhere instead of at the face: an ablation

@@ -65,15 +65,18 @@ def held_out_identities(identity: NDArray[np.int64], count: int = HELD_OUT_PERSO
     return np.sort(np.concatenate([several[:half], single[: count - half]]))
 
 
-def load(folder: Path, cache: Path) -> Faces:
-    """The cached training set; FileNotFoundError says which command makes the cache."""
-    for name in ("crops.npy", "teacher.npy", "regions.npy"):
+def load(folder: Path, cache: Path, teacher: str = "teacher.npy") -> Faces:
+    """The cached training set; FileNotFoundError says which command makes the cache.
+
+    teacher: file of the cache with the teacher's embeddings; see embeddings_of for others than the default's.
+    """
+    for name in ("crops.npy", teacher, "regions.npy"):
         if not (cache / name).exists():
             raise FileNotFoundError(f"{cache / name} is missing: run `python -m training prepare --data {folder}`")
     rows = _read_table(folder)
     return Faces(
         crops=np.load(cache / "crops.npy", mmap_mode="r"),
-        teacher=np.load(cache / "teacher.npy"),
+        teacher=np.load(cache / teacher),
         regions=np.load(cache / "regions.npy"),
         identity=np.array([int(row["identity"] or -1) for row in rows], np.int64),
         cover=np.array([float(row["cover"]) for row in rows], np.float32),
@@ -102,6 +105,15 @@ def prepare(
     if not (cache / "regions.npy").exists():
         packed = [np.packbits(region(np.asarray(crop))) for crop in crops]
         _save_whole(cache / "regions.npy", np.stack(packed))
+
+
+def embeddings_of(teacher: Path, cache: Path, embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> str:
+    """Embed the cached crops with another teacher, once; returns the name of the file in the cache."""
+    name = f"teacher-{hashlib.sha256(teacher.read_bytes()).hexdigest()[:8]}.npy"
+    if not (cache / name).exists():
+        crops = np.load(cache / "crops.npy", mmap_mode="r")
+        _save_whole(cache / name, np.concatenate([embed(crops[i : i + 64]) for i in range(0, len(crops), 64)]))
+    return name
 
 
 def data_digest(folder: Path) -> str:

@@ -19,6 +19,7 @@ from training.calibrate import calibrate
 from training.cards import space_card, split_card
 from training.datasets import Faces
 from training.production import ProductionPath
+from training.record import write_json
 from training.student import load_student
 
 LICENCE = (
@@ -57,12 +58,12 @@ def publish(
     client_parity = export_client(student.client, spec, split_folder / "client.onnx")
     server_parity = export_server(student.server, spec, space_folder / "server.onnx")
     spec = replace(spec, client_network_sha256=_sha256(split_folder / "client.onnx"))
-    _write_json(split_folder / "split.json", spec.to_dict())
+    write_json(split_folder / "split.json", spec.to_dict())
     manifest = _space_manifest(space, spec, space_folder)
-    _write_json(space_folder / "space.json", manifest.to_dict())
+    write_json(space_folder / "space.json", manifest.to_dict())
     calibration = calibrate(ProductionPath.load(models, split, space, threads), faces)
     manifest = replace(manifest, calibration=calibration.to_dict())
-    _write_json(space_folder / "space.json", manifest.to_dict())
+    write_json(space_folder / "space.json", manifest.to_dict())
     published = Published(split_folder, space_folder, client_parity, server_parity)
     (split_folder / "README.md").write_text(split_card(spec, student.client, client_parity), encoding="utf-8")
     card = space_card(manifest, spec, calibration, student.server, server_parity, facts, note)
@@ -96,11 +97,3 @@ def _run_facts(weights: Path) -> Mapping[str, Any]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write_json(path: Path, plain: Mapping[str, Any]) -> None:
-    """Written whole or not at all, so that nobody ever reads half a manifest."""
-    text = json.dumps(plain, indent=1) + "\n"
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

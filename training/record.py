@@ -27,7 +27,14 @@ def write_record(folder: Path, config: FitConfig, data_digest: str, outcome: Map
         "machine": {"cpu": platform.machine(), "system": platform.platform(), "torch": torch.__version__},
         **outcome,
     }
-    (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "record.json", record)
+
+
+def write_json(path: Path, plain: Mapping[str, Any]) -> None:
+    """Written whole or not at all, so that nobody ever reads half a manifest."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def append_curve(folder: Path, row: Mapping[str, float]) -> None:

@@ -1,0 +1,79 @@
+"""The table's command: rows resume, gaps are to the twin, costs come from exported files."""
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import pytest
+from torch import nn
+
+from duetface.errors import ConfigError
+from duetface.manifest import models_root
+from networks.registry import split_named
+from tests.unit.training.conftest import made_up_picture
+from training.ablation import ROWS, chosen, run_row, table
+from training.config import FitConfig
+from training.cost import measure
+from training.pair_sets import PairSet, read_bin
+from training.progress import Progress
+from training.student import Student
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairSet:
+    """Ten pairs of made-up pictures."""
+    path = tmp_path_factory.mktemp("pairs") / "x.bin"
+    coded = [cv2.imencode(".png", made_up_picture(i // 2 if i % 4 < 2 else i))[1].tobytes() for i in range(20)]
+    path.write_bytes(pickle.dumps((coded, [i % 2 == 0 for i in range(10)])))
+    return read_bin(path)
+
+
+def untrained(config: FitConfig, run: Path, runs: list[str]) -> None:
+    """In the place of hours: saves the networks as they begin."""
+    runs.append(run.name)
+    student = Student(config.split, None)
+    run.mkdir(parents=True)
+    Progress.of(config, student, nn.Module(), run).save(run / "final.pt")  # type: ignore[arg-type]  # nothing to train
+
+
+def test_a_row_is_trained_once_and_gets_its_figures(pairs: PairSet, tmp_path: Path) -> None:
+    """Stopped and started again, nothing is computed twice; a row without training uses another one's weights."""
+    runs: list[str] = []
+    rows = chosen(["twin", "steps-2"])
+    assert [row.name for row in rows] == ["twin", "r1", "steps-2"]
+    for _ in range(2):
+        for row in rows:
+            run_row(row, tmp_path, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
+    assert runs == ["twin", "r1"]
+    text = table(chosen(()), tmp_path, pairs, time_it=False)
+    assert [line.split("`")[1] for line in text.splitlines()[2:]] == ["twin", "r1", "steps-2"]
+    gap = json.loads((tmp_path / "steps-2" / "gap.json").read_text())
+    assert gap["low"] <= gap["points"] <= gap["high"]
+    fine, coarse = (json.loads((tmp_path / name / "row.json").read_text()) for name in ("r1", "steps-2"))
+    assert coarse["bytes_per_face"]["mean"] < fine["bytes_per_face"]["mean"]
+
+
+def test_a_folder_of_another_budget_is_refused(pairs: PairSet, tmp_path: Path) -> None:
+    """Rows of different budgets in one table would compare nothing."""
+    (row,) = chosen(["twin"])
+    runs: list[str] = []
+    run_row(row, tmp_path, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
+    with pytest.raises(ConfigError, match="of a budget of 64 faces, not 128: choose another --out"):
+        run_row(row, tmp_path, pairs, models_root(), 128, lambda config, run: untrained(config, run, runs))
+
+
+def test_gaps_need_the_twin_and_rows_have_names(pairs: PairSet, tmp_path: Path) -> None:
+    """Each gap is to the twin; a typing error must not run everything."""
+    with pytest.raises(ConfigError, match="every gap is to the row 'twin', run that too"):
+        table(ROWS, tmp_path, pairs)
+    with pytest.raises(ConfigError, match=r"unknown rows \['r9'\]"):
+        chosen(["r9"])
+
+
+def test_the_device_is_timed_with_all_that_it_does() -> None:
+    """Transform, network, rounding and coding; an unprotected twin has no network to count."""
+    cost = measure(split_named("r1"), Student("r1", None).eval())
+    assert cost.client_ms > 0 and cost.server_ms > 0
+    assert cost.client_macs < cost.server_macs / 3
+    assert measure(split_named("twin"), Student("twin", None).eval(), time_it=False).client_macs == 0

@@ -1,0 +1,165 @@
+"""The table of docs/accuracy.md: one choice changed a row, each trained on the same number of faces.
+
+Every row is a run of training.fit in a folder of its own, evaluated on the same pairs; what is finished is
+skipped, so the command may be stopped and started at will.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from duetface.errors import ConfigError
+from duetface.spec import SplitSpec
+from networks.device import DeviceHalf
+from networks.registry import split_named
+from training.config import FitConfig
+from training.cost import Cost, measure
+from training.evaluate import TorchPath, evaluate
+from training.pair_sets import PairSet
+from training.production import CropHull
+from training.record import write_json
+from training.scores import Verified, paired_gap
+from training.steps import with_steps
+from training.student import load_student
+
+FACES = 35_000
+REFERENCE = "twin"
+NO_LIMIT = 600.0  # minutes: the faces end a run, or a slow machine would give another network
+OTHER_TEACHER = "fr_feature.onnx"
+
+
+@dataclass(frozen=True)
+class Row:
+    """name: of the row and its folder.  says: what is different.  changes: keys of FitConfig.
+
+    weights_of: another row whose weights are taken, untrained; the quantiser's steps are then that many times wider.
+    """
+
+    name: str
+    says: str
+    split: str = "r1"
+    changes: dict[str, Any] = field(default_factory=dict)
+    weights_of: str = ""
+    step_factor: float = 1.0
+
+    @property
+    def spec(self) -> SplitSpec:
+        """The split, its steps included."""
+        return with_steps(split_named(self.split), self.step_factor)
+
+
+ROWS = (
+    Row(REFERENCE, "unprotected RGB", "twin"),
+    Row("paper", "r = 8, ten channels at the client", "paper"),
+    Row("r2", "r = 2, ten channels", "r2"),
+    Row("r1", "r = 1, ten channels, `x + w m x`"),
+    Row("r1-6", "r1 with six channels at the client", "r1-6"),
+    Row("r1-3", "r1 with three", "r1-3"),
+    Row("masks-off", "r1 without masks or blocks", "r1-unmasked"),
+    Row("masks-random", "r1 with random masks", changes={"masks": "random"}),
+    Row("region-off", "r1, masks not kept to the face", changes={"region": False}),
+    Row("augmentation-off", "r1 without augmentation", changes={"augment": False}),
+    Row("gated", "r1 with the figure's `g + g m`", changes={"interaction": "gated"}),
+    Row("steps-2", "r1, steps twice as wide, not retrained", weights_of="r1", step_factor=2.0),
+    Row("steps-4", "r1, steps four times as wide, not retrained", weights_of="r1", step_factor=4.0),
+    Row("other-teacher", "r1 from the MIT-licensed teacher", changes={"teacher": OTHER_TEACHER}),
+)
+
+
+def chosen(names: Sequence[str]) -> tuple[Row, ...]:
+    """All rows, or those named, with whatever they need. Raises ConfigError for an unknown name."""
+    known = {row.name: row for row in ROWS}
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown rows {unknown}: expected some of {sorted(known)}")
+    wanted = {*names, *(known[name].weights_of for name in names)} if names else set(known)
+    return tuple(row for row in ROWS if row.name in wanted)
+
+
+def run_row(
+    row: Row, out: Path, pairs: PairSet, models: Path, faces: int, train: Callable[[FitConfig, Path], None]
+) -> None:
+    """Train and evaluate one row unless its figures are there.
+
+    train: runs a config into a folder.  Writes NAME/row.json and NAME/similarities.npz.
+    Raises ConfigError if the folder holds a run of another budget.
+    """
+    folder, weights = out / row.name, out / (row.weights_of or row.name) / "final.pt"
+    if (folder / "row.json").exists():
+        _check_budget(folder / "row.json", faces)
+        return
+    if not weights.exists():
+        train(FitConfig(split=row.split, minutes=NO_LIMIT, faces=faces, **row.changes), weights.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = evaluate(pairs, torch_path(row, weights, models))
+    _save_similarities(folder / "similarities.npz", found.verified)
+    write_json(folder / "row.json", {"row": row.name, "says": row.says, "faces": faces, **found.scores.to_dict()})
+
+
+def torch_path(row: Row, weights: Path, models: Path) -> TorchPath:
+    """The row's networks as it was trained: random masks or no region where the row says so."""
+    student = load_student(weights, row.split)
+    student.device_half = DeviceHalf(row.spec, student.client)
+    masks, region = row.changes.get("masks", "own"), row.changes.get("region", True)
+    return TorchPath(row.spec, student.eval(), CropHull(models), masks, region)
+
+
+def table(rows: Iterable[Row], out: Path, pairs: PairSet, time_it: bool = True) -> str:
+    """The Markdown table of the finished rows; gap.json and cost.json are written beside each row.json."""
+    reference = out / REFERENCE / "similarities.npz"
+    if not reference.exists():
+        raise ConfigError(f"{reference} is missing: every gap is to the row {REFERENCE!r}, run that too")
+    twin = read_similarities(reference).right
+    lines = [
+        "| row | | accuracy, % | gap to the twin, points (95 %) | TAR at FAR 1e-2 / 1e-3 | bytes "
+        "| client MMAC / ms | server MMAC / ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        folder = out / row.name
+        if not (folder / "row.json").exists():
+            continue
+        figures = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        gap = paired_gap(read_similarities(folder / "similarities.npz").right, twin, pairs.folds)
+        cost = measure(row.spec, load_student(out / (row.weights_of or row.name) / "final.pt", row.split), time_it)
+        write_json(folder / "cost.json", cost.to_dict())
+        write_json(folder / "gap.json", gap)
+        lines.append(_line(row, figures, gap, cost))
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, figures: dict[str, Any], gap: dict[str, Any], cost: Cost) -> str:
+    accuracy, tar = figures["accuracy"], figures["tar_at_far"]
+    difference = "-" if row.name == REFERENCE else f"{gap['points']:.2f} ({gap['low']:.2f} to {gap['high']:.2f})"
+    return (
+        f"| `{row.name}` | {row.says} | {100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f} | {difference} "
+        f"| {tar['0.01']:.3f} / {tar['0.001']:.3f} | {figures['bytes_per_face']['mean']:,.0f} "
+        f"| {cost.client_macs / 1e6:.0f} / {cost.client_ms:.1f} | {cost.server_macs / 1e6:.0f} / {cost.server_ms:.1f} |"
+    )
+
+
+def _check_budget(path: Path, faces: int) -> None:
+    before = json.loads(path.read_text(encoding="utf-8"))["faces"]
+    if before != faces:
+        raise ConfigError(f"{path} is of a budget of {before} faces, not {faces}: choose another --out")
+
+
+def _save_similarities(path: Path, verified: Verified) -> None:
+    arrays = {f"similarity_{i}": fold for i, fold in enumerate(verified.similarity)}
+    arrays |= {f"same_{i}": fold for i, fold in enumerate(verified.same)}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # stubs miss **arrays
+
+
+def read_similarities(path: Path) -> Verified:
+    """What run_row left."""
+    with np.load(path) as stored:
+        count = len(stored.files) // 2
+        return Verified(
+            tuple(stored[f"similarity_{i}"] for i in range(count)), tuple(stored[f"same_{i}"] for i in range(count))
+        )
