@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from cli import agent, audit, certs, decide, doctor, enroll, evaluate, gallery, models, service
+from cli import (
+    agent,
+    audit,
+    certs,
+    consent,
+    decide,
+    doctor,
+    enroll,
+    evaluate,
+    gallery,
+    gallery_upgrade,
+    models,
+    service,
+    unlock,
+)
 from cli.exits import EXTRAS, ExitCode, exit_code, one_line
 from duetface.errors import DuetFaceError
 
@@ -27,7 +41,10 @@ app.command("enroll", epilog=enroll.EXAMPLES)(enroll.enroll)
 app.command("verify", epilog="Example: `duetface verify alice photo.jpg`")(decide.verify)
 app.command("identify", epilog="Example: `duetface identify photo.jpg --json`")(decide.identify)
 app.add_typer(agent.app, name="agent")
+gallery.app.add_typer(gallery_upgrade.app, name="upgrade")
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(consent.app, name="consent")
+app.command("unlock", epilog=unlock.EXAMPLES)(unlock.unlock)
 app.add_typer(certs.app, name="certs")
 app.add_typer(audit.app, name="audit")
 app.add_typer(models.app, name="models")

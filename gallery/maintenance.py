@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,23 +157,28 @@ class Maintenance:
         """How many subjects each template space knows, and how many would be lost with it; the newest space first."""
         return upgrading.coverage(self._realm)
 
-    def drop_space(self, space_digest: bytes, actor: Actor) -> int:
-        """Erase the templates of a space that everybody has left; returns how many.  May be started again.
+    def left_behind(self, space_digest: bytes, on: datetime) -> list[str]:
+        """Who has no template in a space and would still be recognised in another on that day; ids in order."""
+        return upgrading.left_behind(self._realm, space_digest, on)
 
-        Raises ContractError while somebody has templates in it only.  Templates under a legal hold stay.
+    def finish_upgrade(self, space_digest: bytes, to_lose: Sequence[str], actor: Actor) -> int:
+        """Erase the templates of every space but this one; returns how many.  May be started again.
+
+        to_lose: ids of those who may be left without a template.
+        Raises ContractError while somebody else would be.  Templates under a legal hold stay.
         """
-        for space in upgrading.coverage(self._realm):
-            if space.space_digest == space_digest and space.only_here:
-                raise ContractError(
-                    f"{space.only_here} subjects have templates in this space only: "
-                    "enrol them in another space first, or delete them"
-                )
-        gone = upgrading.templates_in(self._realm, space_digest)
-        for template_id in gone:
+        lost = set(self.left_behind(space_digest, self._realm.clock())) - set(to_lose)
+        if lost:
+            raise ContractError(
+                f"{len(lost)} subjects have no template in the space that stays: "
+                "wait until they are seen, enrol them anew, or say that they may be lost"
+            )
+        gone = 0
+        for subject_key in upgrading.subjects_outside(self._realm, space_digest):
             with changing(self._realm, self._view) as writing:
-                enrolment.delete_template(writing, "", template_id, actor)
+                gone += upgrading.leave_other_spaces(writing, subject_key, space_digest, frozenset(to_lose), actor)
         self._eraser.committed()
-        return len(gone)
+        return gone
 
     def check(self, space_digest: bytes, threshold: float, good_quality: float = 0.0) -> CheckReport:
         """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration).

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from duetface.errors import (
     ContractError,
     ExistsError,
     OverloadedError,
+    TemplateLimitError,
 )
 from gallery import subjects, templates
 from gallery.erasure import fingerprint
@@ -17,7 +19,7 @@ from gallery.fingerprints import Fingerprints
 from gallery.gallery import Gallery
 from gallery.keys import HeldKeys
 from gallery.purging import PurgePolicy
-from gallery.records import ChangeKind
+from gallery.records import ChangeKind, Consent, Upgrade
 from gallery.rekeying import Outdated
 from tests.servers import postgres_server
 from tests.unit.gallery.world import OPERATOR, OPTIONS, OTHER_SPACE, SPACE, World, consent, person
@@ -215,22 +217,98 @@ def test_a_move_to_another_space_loses_nobody(world):
     world.enrol("alice", 1, captures=2)
     world.enrol("bob", 2)
     world.clock.move(days=1)
+    maintenance = world.gallery.maintenance
 
     def move(name: str, number: int) -> None:
         world.gallery.add_template(name, OTHER_SPACE, person(number), 0.5, "d", OPERATOR)
 
     move("alice", 1)
-    new, old = world.gallery.maintenance.coverage()
+    new, old = maintenance.coverage()
     assert (new.space_digest, new.subjects, new.templates, new.only_here) == (OTHER_SPACE, 1, 1, 0)
     assert (old.space_digest, old.subjects, old.templates, old.only_here) == (SPACE, 2, 3, 1)
-    with pytest.raises(ContractError, match="1 subjects have templates in this space only"):
-        world.gallery.maintenance.drop_space(SPACE, OPERATOR)
+    assert maintenance.left_behind(OTHER_SPACE, world.clock.now) == ["bob"]
+    with pytest.raises(ContractError, match="1 subjects have no template in the space that stays"):
+        maintenance.finish_upgrade(OTHER_SPACE, [], OPERATOR)
     assert world.gallery.verify_similarity("bob", person(2), SPACE) > 0.99
     move("bob", 2)
-    assert world.gallery.maintenance.drop_space(SPACE, OPERATOR) == 3
-    assert [space.space_digest for space in world.gallery.maintenance.coverage()] == [OTHER_SPACE]
+    assert maintenance.finish_upgrade(OTHER_SPACE, [], OPERATOR) == 3
+    assert [space.space_digest for space in maintenance.coverage()] == [OTHER_SPACE]
     assert world.gallery.identify(person(2), SPACE) == []
     assert world.gallery.identify(person(2), OTHER_SPACE)[0].subject_id == "bob"
+
+
+def test_whom_an_operator_gives_up_is_lost_and_nobody_else(world):
+    """By name: somebody enrolled in the old space since the count was taken stays."""
+    for number, name in enumerate(("alice", "bob", "held"), start=1):
+        world.enrol(name, number)
+    world.gallery.set_hold("held", held=True, actor=OPERATOR)
+    assert world.gallery.maintenance.finish_upgrade(OTHER_SPACE, ["alice", "bob", "held"], OPERATOR) == 2
+    assert world.gallery.template_counts("alice") == world.gallery.template_counts("bob") == {}
+    assert world.gallery.template_counts("held") == {SPACE: 1}
+    world.enrol("late", 4)
+    with pytest.raises(ContractError, match="1 subjects have no template"):
+        world.gallery.maintenance.finish_upgrade(OTHER_SPACE, ["held"], OPERATOR)
+    assert world.gallery.template_counts("late") == {SPACE: 1}
+
+
+def test_whose_consent_ends_need_not_move(world):
+    """The old space may go on the day on which nobody who is left would be recognised in it anyway."""
+    world.gallery.create_subject("alice", "", consent(world.clock, days=10), OPERATOR)
+    world.add("alice", 1, 0)
+    left_on = [
+        world.gallery.maintenance.left_behind(OTHER_SPACE, world.clock.now + timedelta(days=days)) for days in (0, 11)
+    ]
+    assert left_on == [["alice"], []]
+    world.clock.move(days=11)
+    assert world.gallery.maintenance.finish_upgrade(OTHER_SPACE, [], OPERATOR) == 1
+
+
+def test_a_template_of_an_accepted_capture_is_bound_to_its_decision_consent_and_number(world):
+    """No operator looks at it: it says where it came from, and never outlives or outnumbers what it came from."""
+    world.enrol("alice", 1)
+    (old,) = world.gallery.list_templates("alice")
+    world.gallery.record_consent("alice", Consent("parking", "2", world.clock.now), OPERATOR)
+    upgrade = Upgrade(SPACE, "decision-1", most=1)
+
+    def take_along(capture: int) -> None:
+        world.gallery.add_template("alice", OTHER_SPACE, person(1, capture), 0.5, "d", OPERATOR, upgrade=upgrade)
+
+    take_along(3)
+    new = world.gallery.list_templates("alice")[-1]
+    assert (new.space_digest, new.consent_id) == (OTHER_SPACE, old.consent_id)
+    last = world.gallery.audit(world.gallery.last_audit_id - 1)[0]
+    assert (last.action, last.details["decision_id"], last.details["from_space"]) == (
+        "template_added",
+        "decision-1",
+        SPACE.hex(),
+    )
+    with pytest.raises(TemplateLimitError):
+        take_along(4)
+    world.gallery.delete_template(new.template_id, OPERATOR)
+    world.gallery.withdraw_consents("alice", OPERATOR)
+    world.clock.move(seconds=1)
+    world.gallery.record_consent("alice", Consent("parking", "3", world.clock.now), OPERATOR)
+    with pytest.raises(ConsentError):
+        take_along(5)
+
+
+def test_a_renewed_consent_keeps_its_templates_answering(world):
+    """Prolonging takes no new picture; what has ended cannot be prolonged."""
+    world.gallery.create_subject("alice", "", consent(world.clock, days=10), OPERATOR)
+    world.add("alice", 1, 0)
+    world.gallery.renew_consent("alice", world.clock.now + timedelta(days=30), OPERATOR)
+    last = world.gallery.audit(world.gallery.last_audit_id - 1)[0]
+    assert last.details["what"] == "consent renewed"
+    assert last.details["after_us"] - last.details["before_us"] == 20 * 86_400 * 10**6
+    world.clock.move(days=20)
+    assert world.gallery.verify_similarity("alice", person(1), SPACE) > 0.99
+    assert world.gallery.identify(person(1), SPACE)[0].subject_id == "alice"
+    with pytest.raises(ConsentError, match="must lie in the future"):
+        world.gallery.renew_consent("alice", world.clock.now, OPERATOR)
+    world.clock.move(days=11)
+    assert world.gallery.identify(person(1), SPACE) == []
+    with pytest.raises(ConsentError, match="no consent that holds"):
+        world.gallery.renew_consent("alice", None, OPERATOR)
 
 
 def test_a_receipt_proves_that_no_file_of_the_database_holds_a_byte(world):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from duetface.errors import ConfigError
 from duetface.spec import PlaneSpec, SplitSpec
-from duetface.types import Probe, ProtectedFace, Quality
+from duetface.types import LivenessLevel, Probe, ProtectedFace, Quality
 from recognition_service.network import Network
 
 SMALLEST_FMR = 1e-6
@@ -91,6 +91,18 @@ class FixedThreshold:
         return fmr / 2, fmr * 2
 
 
+def upcoming_network() -> Network:
+    """A network of another split, whose embeddings have nothing to do with those of the first."""
+    return Network(
+        embedder=ProjectionEmbedder(OTHER_SPLIT),
+        split=OTHER_SPLIT,
+        space_digest=bytes(range(32, 64)),
+        space_name="test-2",
+        calibration=FixedThreshold(),
+        licence="made up for tests",
+    )
+
+
 def fake_network(embedder: ProjectionEmbedder | None = None) -> Network:
     """A network of the test split."""
     return Network(
@@ -116,10 +128,18 @@ def face_of(person: int, capture: int = 0, split: SplitSpec = TEST_SPLIT) -> Pro
     return ProtectedFace(split_digest=split.digest, planes=planes)
 
 
-def probe_of(person: int, capture: int = 0, quality: float = 0.9, age_s: float = 0.0) -> Probe:
-    """A probe of one capture, taken `age_s` seconds ago."""
+def probe_of(
+    person: int,
+    capture: int = 0,
+    quality: float = 0.9,
+    age_s: float = 0.0,
+    splits: Sequence[SplitSpec] = (TEST_SPLIT,),
+    liveness: LivenessLevel = LivenessLevel.OFF,
+) -> Probe:
+    """A probe of one capture, taken `age_s` seconds ago, with a face for each split."""
     return Probe(
-        faces=(face_of(person, capture),),
+        faces=tuple(face_of(person, capture, split) for split in splits),
         captured_at_monotonic_ns=time.monotonic_ns() - round(age_s * 1e9),
         quality=Quality(quality, quality, quality, quality, quality),
+        liveness=liveness,
     )

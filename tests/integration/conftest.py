@@ -17,6 +17,7 @@ from duetface.identity import ClientIdentity, Role
 from gallery.gallery import Gallery
 from recognition_service.clocks import Clocks
 from recognition_service.config import load_config
+from recognition_service.network import Network
 from recognition_service.running import RunningService
 from recognition_service.state import create_state
 from tests.fakes.network import ProjectionEmbedder, fake_network, probe_of
@@ -118,10 +119,12 @@ def start(realm: Realm) -> Iterator[Start]:
     """Starts services of the realm; sections of the configuration by keyword.  The test's end stops everything."""
     with ExitStack() as stack:
 
-        def started(embedder: ProjectionEmbedder | None = None, **sections: Any) -> Site:
+        def started(
+            embedder: ProjectionEmbedder | None = None, upcoming: Network | None = None, **sections: Any
+        ) -> Site:
             embedder, clock = embedder or ProjectionEmbedder(), MovableClock()
             config = load_config(realm.state, sections)
-            service = stack.enter_context(RunningService(config, fake_network(embedder), clock.clocks))
+            service = stack.enter_context(RunningService(config, fake_network(embedder), clock.clocks, upcoming))
             stack.callback(embedder.gate.set)  # whatever a test left closed must not hold up the drain
             return Site(realm, service, clock, embedder, stack)
 

@@ -98,3 +98,31 @@ def test_the_index_is_made_from_the_settings(state: Path) -> None:
     assert (found.token, found.certificates) == ("duetface:secret", state / "milvus")
     with pytest.raises(ConfigError, match="No such file"):
         _ = load_config(state, {"index": milvus | {"token_file": "elsewhere"}}).index_settings
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ({"next_split": "r2"}, "models: next_split needs next_space: name the template space to move to"),
+        ({"until": "spring"}, "models.until: Invalid isoformat string"),
+    ],
+)
+def test_half_a_move_to_another_space_is_refused(state: Path, models: dict[str, str], said: str) -> None:
+    """At the start, and not on the day on which the old space should go."""
+    with pytest.raises(ConfigError, match=said):
+        load_config(state, {"models": models})
+
+
+def test_an_index_that_outlives_the_process_has_no_snapshot(state: Path) -> None:
+    """Restoring one into a table that replicas share would take it away under them."""
+    assert load_config(state).snapshot_path == state / "gallery.snapshot"
+    assert load_config(state, {"replica": {"snapshot": ""}}).snapshot_path is None
+    assert load_config(state, {"index": {"kind": "pgvector"}}).snapshot_path is None
+
+
+def test_a_service_is_known_by_one_name_through_restarts(state: Path) -> None:
+    """And two on one machine by two: an erasure waits for each."""
+    name = load_config(state).follower_name
+    assert name == load_config(state).follower_name
+    assert name != load_config(state, {"listen": {"address": "127.0.0.1:50062"}}).follower_name
+    assert load_config(state, {"replica": {"name": "a"}}).follower_name == "a"

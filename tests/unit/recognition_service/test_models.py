@@ -10,7 +10,7 @@ import pytest
 from duetface.errors import ConfigError, ModelError
 from duetface.manifest import ModelCatalogue, models_root
 from recognition_service.config import Models
-from recognition_service.models import load_network
+from recognition_service.models import load_network, load_upcoming_network
 
 
 @pytest.fixture
@@ -46,6 +46,17 @@ def test_a_split_that_the_space_does_not_read_is_refused(catalogue: ModelCatalog
     """Otherwise every probe would be refused later, one by one."""
     with pytest.raises(ConfigError, match=r"models\.split is r9"):
         load_network(Models(split="r9"), catalogue)
+
+
+def test_the_space_to_move_to_is_named_by_its_own_keys(catalogue: ModelCatalogue) -> None:
+    """A refusal must name the line of config.toml that is wrong."""
+    shipped = catalogue.default_space().name
+    assert load_upcoming_network(Models(), catalogue) is None
+    assert load_upcoming_network(Models(next_space=shipped), catalogue) is not None
+    with pytest.raises(ConfigError, match=r"models\.next_space 'r9-9' is not there"):
+        load_upcoming_network(Models(next_space="r9-9"), catalogue)
+    with pytest.raises(ConfigError, match=r"models\.next_space .* reads split .*, models\.next_split is r9"):
+        load_upcoming_network(Models(next_space=shipped, next_split="r9"), catalogue)
 
 
 def test_a_damaged_network_is_refused_by_name(catalogue: ModelCatalogue) -> None:
