@@ -24,6 +24,8 @@ from pkcs11 import exceptions
 _FORMAT = b"\x02"
 _NONCE_BYTES = 12
 _TAG_BITS = 128
+# A maker's library need not bear two threads at once, whichever sessions they use.
+_USING = threading.Lock()
 _OBJECTS: dict[KeyKind, tuple[str, ...]] = {"realm": ("realm", "derive"), "rotation": ("rotation",)}
 
 Result = TypeVar("Result")
@@ -47,13 +49,13 @@ class TokenSettings:
 
 
 class TokenKeys:
-    """A KeyProvider inside a token.  One session, used by one thread at a time."""
+    """A KeyProvider inside a token, used by one thread at a time."""
 
     def __init__(self, settings: TokenSettings) -> None:
         """Log in.  Raises ConfigError naming the library, the token or the PIN, whichever is wrong."""
         self._settings = settings
-        self._using = threading.Lock()
-        self._session = _log_in(settings)
+        with _USING:
+            self._session = _log_in(settings)
         self._found: dict[tuple[str, int], Any] = {}
         self._derived: dict[tuple[str, int, bytes], bytes] = {}
 
@@ -153,7 +155,7 @@ class TokenKeys:
     def _talking(self) -> Iterator[None]:
         """One thread at a time; a token that is gone is said clearly."""
         try:
-            with self._using:
+            with _USING:
                 yield
         except _GONE as error:
             raise GalleryError(
