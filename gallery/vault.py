@@ -95,6 +95,11 @@ class Vault:
         return transfer_matrix(self._matrix(old), self._matrix(new))
 
     @property
+    def realm(self) -> str:
+        """The name of the realm whose secrets these are."""
+        return self._realm
+
+    @property
     def realm_key_version(self) -> int:
         """The version that seals now."""
         return self._realm_versions[-1]

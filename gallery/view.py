@@ -258,7 +258,8 @@ class View:
 
     def new_space(self, key: SpaceKey) -> Space:
         """A space to be filled, or restored and adopted."""
-        place = f"{key.partition}\n{key.rotation_version}".encode() + key.space_digest
+        # With the realm's name: in another database of the same server, another realm may have the same number.
+        place = f"{self._vault.realm}\n{key.partition}\n{key.rotation_version}".encode() + key.space_digest
         name = f"realm_{self._realm_id}_{hashlib.sha256(place).hexdigest()[:24]}"
         return Space(self._factory(self._dimension, name), Roster())
 

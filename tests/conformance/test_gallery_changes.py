@@ -84,6 +84,22 @@ def test_two_services_that_write_at_once_share_one_sequence(world):
             assert gallery.identify(person(33), SPACE)[0].subject_id == "s33"
 
 
+def test_two_realms_in_one_database_do_not_see_each_other(world):
+    """Templates, ids, revisions, counters and audit are a realm's own, on every database."""
+    world.enrol("alice", 1)
+    keys = HeldKeys({1: b"R" * 32}, {1: b"S" * 32})
+    with Gallery.create(world.url, "lab", keys, world.clock, OPTIONS) as lab:
+        assert lab.identify(person(1), SPACE) == []
+        lab.create_subject("alice", "", consent(world.clock), OPERATOR)
+        lab.add_template("alice", SPACE, person(2), 0.5, "d", OPERATOR)
+        assert lab.verify_similarity("alice", person(1), SPACE) < 0.5
+        assert (lab.revision, lab.size, lab.verify_audit()) == (2, 1, 2)
+        lab.delete_subject("alice", OPERATOR)
+    world.gallery.refresh()
+    assert world.gallery.identify(person(1), SPACE)[0].subject_id == "alice"
+    assert (world.gallery.revision, world.gallery.verify_audit()) == (2, 2)
+
+
 def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world):
     """Enrol here, verify there: a replica that has not looked yet follows before it answers."""
     with Gallery.open(world.url, "hq", world.keys, world.clock, OPTIONS) as replica:

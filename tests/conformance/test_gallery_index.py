@@ -274,6 +274,33 @@ def test_a_search_of_all_that_is_held_finds_what_is_there_and_nothing_that_is_go
 
 
 @every_index
+def test_two_indexes_know_nothing_of_each_other(kind):
+    """Two realms, or two spaces of one, have an index each: the same ids mean other people there."""
+    one, other = filled(kind, 20), kind.make()
+    other.add([3, 50], people(33, 50))
+    assert {match.template_id for match in other.search(people(3), 99)[0]} == {3, 50}
+    assert other.search(people(33), 1)[0][0].template_id == 3
+    assert one.search(people(33), 1)[0][0].cosine_similarity < 0.9
+    assert other.remove([3, 4]) == 1
+    assert one.search(people(3), 1)[0][0].template_id == 3
+    assert (one.statistics().templates, other.statistics().templates) == (20, 1)
+
+
+@every_index
+def test_the_right_one_is_found_among_many(kind):
+    """Recall against the exact search, at cosines from the weakest that any threshold accepts: all, or nearly all."""
+    index, oracle = filled(kind, 300), filled(KINDS[0], 300)
+    numbers = np.random.default_rng(1).choice(300, 100) + 1
+    probes = np.stack([person(int(n), 9, cosine=0.35, dimension=DIMENSION) for n in numbers])
+    pairs = list(zip(index.search(probes, 5), oracle.search(probes, 5), strict=True))
+    rank_1 = np.mean([found[0].template_id == expected[0].template_id for found, expected in pairs])
+    recall = np.mean(
+        [len({m.template_id for m in found} & {m.template_id for m in expected}) / 5 for found, expected in pairs]
+    )
+    assert (rank_1, recall) >= ((1.0, 1.0) if index.statistics().exact else (0.99, 0.99))
+
+
+@every_index
 def test_ids_tell_what_is_held(kind):
     """An index that outlives the process is compared with the store at a start."""
     index = filled(kind, 20)

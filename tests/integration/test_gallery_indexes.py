@@ -8,8 +8,9 @@ import pytest
 from duetface.errors import ConfigError, GalleryError
 from gallery.gallery import Gallery, GalleryOptions
 from gallery.indexes import IndexKind, IndexSettings, index_factory
-from tests.servers import milvus_server, postgres_server
-from tests.unit.gallery.world import OPERATOR, OPTIONS, SPACE, World, person
+from gallery.keys import HeldKeys
+from tests.servers import MilvusServer, PostgresServer, milvus_server, postgres_server
+from tests.unit.gallery.world import OPERATOR, OPTIONS, OTHER_SPACE, SPACE, StandingClock, World, consent, person
 
 _NUMBERS = itertools.count(1)
 
@@ -69,6 +70,55 @@ def test_a_start_takes_out_what_was_deleted_meanwhile(tmp_path, options):
     (space,) = gallery.statistics().spaces
     assert space.templates == 1
     gallery.close()
+
+
+def test_two_realms_of_two_databases_may_share_a_server(tmp_path, options):
+    """Each is number 1 in its own database; a start of one must neither find nor clean up the other's templates."""
+    worlds = []
+    for realm, secret in (("hq", b"r"), ("lab", b"R")):
+        (tmp_path / realm).mkdir()
+        keys = HeldKeys({1: secret * 32}, {1: secret * 32})
+        worlds.append(Gallery.create(str(tmp_path / realm / "g.db"), realm, keys, StandingClock(), options))
+    for number, gallery in enumerate(worlds):
+        gallery.create_subject(f"s{number}", "", consent(StandingClock()), OPERATOR)
+        gallery.add_template(f"s{number}", SPACE, person(number), 0.5, "d", OPERATOR)
+    for number, gallery in enumerate(worlds):
+        assert [match.subject_id for match in gallery.identify(person(number), SPACE, k=9)] == [f"s{number}"]
+        gallery.close()
+
+
+def test_templates_of_another_space_are_never_compared(tmp_path, options):
+    """Each space has an index of its own, in every kind."""
+    world = World(tmp_path)
+    gallery = opened(world, options)
+    world.enrol("alice", 1)
+    gallery.create_subject("bob", "", consent(world.clock), OPERATOR)
+    gallery.add_template("bob", OTHER_SPACE, person(1), 0.5, "d", OPERATOR)
+    assert [match.subject_id for match in gallery.identify(person(1), SPACE, k=9)] == ["alice"]
+    assert [match.subject_id for match in gallery.identify(person(1), OTHER_SPACE, k=9)] == ["bob"]
+    gallery.close()
+
+
+@pytest.mark.parametrize("server", [PostgresServer, MilvusServer])
+def test_an_index_server_that_goes_away_costs_no_enrolment(tmp_path, server):
+    """What is committed is acknowledged; a search says what is missing, and finds everybody once it is back."""
+    running = server()
+    if server is PostgresServer:
+        settings = IndexSettings(IndexKind.PGVECTOR, url=running.url)
+    else:
+        settings = IndexSettings(IndexKind.MILVUS, url=running.uri)
+    world = World(tmp_path)
+    gallery = opened(world, replace(OPTIONS, index_factory=index_factory(settings)))
+    world.enrol("alice", 1)
+    running.stop()
+    world.enrol("bob", 2)
+    with pytest.raises(GalleryError, match="nothing acknowledged was lost"):
+        gallery.identify(person(1), SPACE)
+    running.start()
+    for number, name in ((1, "alice"), (2, "bob")):
+        assert gallery.identify(person(number), SPACE)[0].subject_id == name
+    gallery.close()
+    running.discard()
 
 
 @pytest.mark.parametrize("kind", [IndexKind.PGVECTOR, IndexKind.MILVUS])
