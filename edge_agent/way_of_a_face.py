@@ -1,4 +1,4 @@
-"""The way of a face as one picture: what the camera saw, what stays, what is sent, masks, decision.
+"""The way of a face as one picture: what the camera saw, what stays, what is sent, decision.
 
 For people who want to see what leaves the device.  It holds a face: the caller chose where to write it.
 """
@@ -16,8 +16,8 @@ from duetface.errors import ConfigError
 from duetface.frequency import RGB_TO_YCBCR, block_dct, centred_ycbcr, inverse_block_dct
 from duetface.quantisation import decode
 from duetface.spec import SplitSpec
-from duetface.splitting import join, split
-from duetface.types import ProtectedFace
+from duetface.splitting import CHANNELS, COMPONENTS, join, split
+from duetface.types import Codes, ProtectedFace
 from edge_agent.pipeline import CapturedFace, Outcome
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw_way_of_a_face(rgb_u8_hwc: Picture, outcome: Outcome, spec: SplitSpec, v
 
     rgb_u8_hwc, outcome: what `Protector.protect` got and gave, with a probe.  spec: a split of that probe.
     verdict: the decision in words, empty if there is none yet.
-    Raises ConfigError if matplotlib is missing, the split sends no plain coefficients, or `path` cannot be written.
+    Raises ConfigError if matplotlib is missing or `path` cannot be written.
     """
     try:
         from matplotlib.figure import Figure  # only here: a device has no use for it
@@ -60,12 +60,17 @@ def stays_and_goes(crop_rgb_u8_hwc: Picture, protected: ProtectedFace, spec: Spl
     if spec.family != "fixed" or COEFFICIENTS not in protected.planes:
         raise ConfigError(f"split {spec.name} sends no DCT coefficients, so there is no picture of them")
     client, server = spec.client_channels, spec.server_channels
-    stays, _ = split(block_dct(centred_ycbcr(crop_rgb_u8_hwc), spec.upsampling), client, server)
+    stays = private_picture(crop_rgb_u8_hwc, spec)
     goes = decode(protected.planes[COEFFICIENTS], spec.plane(COEFFICIENTS)).astype(np.float64)
-    return (
-        _picture(join(stays, np.zeros_like(goes), client, server), spec.upsampling),
-        _picture(join(np.zeros_like(stays), goes, client, server), spec.upsampling),
-    )
+    nothing = np.zeros((COMPONENTS * len(client), *goes.shape[1:]))
+    return stays, _picture(join(nothing, goes, client, server), spec.upsampling)
+
+
+def private_picture(crop_rgb_u8_hwc: Picture, spec: SplitSpec) -> Picture:
+    """The crop as the client's channels alone show it, (112, 112, 3) uint8: what its network looks at."""
+    client, others = spec.client_channels, [c for c in range(CHANNELS) if c not in spec.client_channels]
+    stays, rest = split(block_dct(centred_ycbcr(crop_rgb_u8_hwc), spec.upsampling), client, others)
+    return _picture(join(stays, np.zeros_like(rest), client, others), spec.upsampling)
 
 
 def _picture(channels: NDArray[np.float64], upsampling: int) -> Picture:
@@ -81,14 +86,33 @@ def _panels(
     """Yield title, picture and the line below, in the order of the way."""
     yield "camera", _with_outline(rgb_u8_hwc, face), "stays here"
     yield "crop", face.aligned.rgb_u8_hwc, f"stays here: {face.aligned.rgb_u8_hwc.nbytes:,} bytes"
-    stays, goes = stays_and_goes(face.aligned.rgb_u8_hwc, protected, spec)
-    yield f"private: {len(spec.client_channels)} of 64 channels", stays, "stays here"
+    yield from _sent_panels(face.aligned.rgb_u8_hwc, protected, spec)
+    if verdict:
+        yield "decision", np.full((112, 112, 3), 255, np.uint8), verdict
+
+
+def _sent_panels(crop: Picture, protected: ProtectedFace, spec: SplitSpec) -> Iterator[tuple[str, NDArray[Any], str]]:
+    """What stays and what is sent, as the split's family cuts it."""
     sizes = {plane.name: len(encode_plane(protected.planes[plane.name], plane)) for plane in spec.planes}
+    if spec.family == "learned":
+        seen = private_picture(crop, spec)
+        yield f"looked at: {len(spec.client_channels)} of 64 channels", seen, "stays here, like the others"
+        for plane in spec.planes:
+            yield f"sent: {plane.name}", _as_cells(protected.planes[plane.name]), f"{sizes[plane.name]:,} bytes"
+        return
+    stays, goes = stays_and_goes(crop, protected, spec)
+    yield f"private: {len(spec.client_channels)} of 64 channels", stays, "stays here"
     yield f"sent: {len(spec.server_channels)} of 64 channels", goes, f"{sizes[COEFFICIENTS]:,} bytes"
     for name in spec.mask_grids:
         yield f"sent: {name}", decode(protected.planes[name], spec.plane(name))[0], f"{sizes[name]:,} bytes"
-    if verdict:
-        yield "decision", np.full((112, 112, 3), 255, np.uint8), verdict
+
+
+def _as_cells(codes: Codes) -> NDArray[np.float64]:
+    """Codes that have no place in a picture as a sheet of grey cells in [0, 1], near to square."""
+    values = codes.astype(np.float64).reshape(-1)
+    height = max(side for side in range(1, int(len(values) ** 0.5) + 1) if len(values) % side == 0)
+    low, high = values.min(), values.max()
+    return np.asarray((values.reshape(height, -1) - low) / max(high - low, 1.0))
 
 
 def _with_outline(rgb_u8_hwc: Picture, face: CapturedFace) -> Picture:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from duetface.errors import ConfigError
-from duetface.manifest import ModelCatalogue
+from duetface.manifest import ModelCatalogue, load_split, models_root
 from duetface.types import Outcome
 from edge_agent.pipeline import Protector
 from edge_agent.preview import WIDEST_PX, PreviewFile, Window, draw
@@ -98,12 +98,12 @@ def test_a_window_without_a_display_is_refused_with_what_to_do(monkeypatch: pyte
         Window("DuetFace")
 
 
-def test_what_stays_and_what_goes_are_the_crop_again(models: Path, protector: Protector, pictures) -> None:
+def test_what_stays_and_what_goes_are_the_crop_again(models: Path, pictures) -> None:
     """Halves of one transform: added, they differ from the crop by the rounding of the codes only."""
-    outcome = protector.protect(pictures["obama"])
+    outcome = Protector.load(models, ("r1",)).protect(pictures["obama"])
     assert outcome.probe is not None
     assert outcome.face is not None
-    spec = ModelCatalogue(models).default_split()
+    spec = load_split(ModelCatalogue(models).split_folder("r1"))
     crop = outcome.face.aligned.rgb_u8_hwc
     stays, goes = (half.astype(np.float64) - 128.0 for half in stays_and_goes(crop, outcome.probe.faces[0], spec))
     error = np.abs(np.clip(stays + goes + 128.0, 0, 255) - crop)
@@ -111,11 +111,13 @@ def test_what_stays_and_what_goes_are_the_crop_again(models: Path, protector: Pr
     assert goes.std() < stays.std()  # what is sent holds the lesser part of the picture
 
 
-def test_the_way_of_a_face_is_one_picture(models: Path, protector: Protector, pictures, tmp_path: Path) -> None:
-    """For the demonstration and for docs."""
-    outcome = protector.protect(pictures["biden"])
+@pytest.mark.parametrize("split", [path.name for path in sorted((models_root() / "splits").iterdir())])
+def test_the_way_of_a_face_is_one_picture(split: str, models: Path, pictures, tmp_path: Path) -> None:
+    """For the demonstration and for docs, whatever family the split is of."""
+    outcome = Protector.load(models, (split,)).protect(pictures["biden"])
     path = tmp_path / "way.png"
-    draw_way_of_a_face(pictures["biden"], outcome, ModelCatalogue(models).default_split(), "reject: no match", path)
+    spec = load_split(ModelCatalogue(models).split_folder(split))
+    draw_way_of_a_face(pictures["biden"], outcome, spec, "reject: no match", path)
     assert matplotlib.image.imread(path).shape[1] > 800
 
 
