@@ -78,6 +78,7 @@ class _Follower:
             except (ConfigError, GalleryError) as error:
                 logger.error("gallery not followed", extra={"cause": str(error)})
                 self._stopped.wait(self._poll_s)
+        self._hang_up()
 
     def _go_along(self) -> None:
         """Where the realm was moved to, once the configuration names that place."""
@@ -94,11 +95,12 @@ class _Follower:
     def _wait(self) -> None:
         """Until somebody committed or it is time to look; a broken line for notices is made anew the next time."""
         try:
-            self._wakeup = self._wakeup or self._gallery.wakeup()
-            self._wakeup.wait(self._poll_s)
-        except GalleryError:
+            wakeup = self._wakeup = self._wakeup or self._gallery.wakeup()
+            wakeup.wait(self._poll_s)
+        except GalleryError as error:
+            logger.warning("no notices: looking every so often", extra={"cause": str(error)})
             self._hang_up()
-            raise
+            self._stopped.wait(self._poll_s)
 
     def _hang_up(self) -> None:
         wakeup, self._wakeup = self._wakeup, None
