@@ -6,13 +6,31 @@ NAME is version 1, NAME_2 version 2, and so on; each holds 32 bytes in base64 (`
 import base64
 import binascii
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from duetface.errors import ConfigError
-from gallery.keys import HeldKeys
+from gallery.keys import HeldKeys, KeyKind
 
 
-def read_key_variables(environment: MutableMapping[str, str], realm: str, rotation: str) -> HeldKeys:
+class VariableKeys(HeldKeys):
+    """Secrets that came from variables, whose next versions only an operator can set."""
+
+    def __init__(
+        self, realm_keys: Mapping[int, bytes], rotation_seeds: Mapping[int, bytes], names: Mapping[KeyKind, str]
+    ) -> None:
+        """names: of the variables."""
+        super().__init__(realm_keys, rotation_seeds)
+        self._names = names
+
+    def add_version(self, kind: KeyKind, version: int) -> None:
+        """See KeyProvider."""
+        raise ConfigError(
+            f"set the environment variable {self._names[kind]}_{version} to what `openssl rand -base64 32` prints, for "
+            "the service, then for this command, and run it again"
+        )
+
+
+def read_key_variables(environment: MutableMapping[str, str], realm: str, rotation: str) -> VariableKeys:
     """Take the secrets out of the environment, so that no child process inherits them and no dump shows them.
 
     environment: of this process.  realm, rotation: names of the variables.
@@ -22,8 +40,7 @@ def read_key_variables(environment: MutableMapping[str, str], realm: str, rotati
     for name, versions in held.items():
         if not versions:
             raise ConfigError(f"the environment variable {name} is not set: it holds the key (32 bytes in base64)")
-    adding = f"set {realm}_VERSION or {rotation}_VERSION to `openssl rand -base64 32` for the service and for this"
-    return HeldKeys(held[realm], held[rotation], adding)
+    return VariableKeys(held[realm], held[rotation], {"realm": realm, "rotation": rotation})
 
 
 def _take(environment: MutableMapping[str, str], name: str) -> dict[int, bytes]:

@@ -60,14 +60,8 @@ def require_both(keys: KeyProvider, where: str) -> None:
 class HeldKeys:
     """A KeyProvider whose secrets are held in memory."""
 
-    def __init__(
-        self, realm_keys: Mapping[int, bytes], rotation_seeds: Mapping[int, bytes], adding: str = "there is no place"
-    ) -> None:
-        """Both map a version (1, 2, ...) to 32 bytes; raises ConfigError for anything else.
-
-        adding: what an operator is told who asks for a new version.
-        """
-        self._adding = adding
+    def __init__(self, realm_keys: Mapping[int, bytes], rotation_seeds: Mapping[int, bytes]) -> None:
+        """Both map a version (1, 2, ...) to 32 bytes; raises ConfigError for anything else."""
         for kind, held in (("realm", realm_keys), ("rotation", rotation_seeds)):
             if not held:
                 raise ConfigError(f"no {kind} key given: at least version 1 is needed")
@@ -116,7 +110,7 @@ class HeldKeys:
 
     def add_version(self, kind: KeyKind, version: int) -> None:
         """See KeyProvider."""
-        raise ConfigError(f"{kind} key version {version} cannot be made here: {self._adding}")
+        raise ConfigError(f"{kind} key version {version} cannot be made here: these keys are held in memory only")
 
     def _require(self, kind: KeyKind, version: int) -> None:
         if version not in (self._realm_keys if kind == "realm" else self._rotation_seeds):

@@ -66,7 +66,7 @@ def test_a_rotation_of_variables_asks_the_operator_for_the_next(
         monkeypatch.setenv(f"DUETFACE_{kind}_KEY_2", base64.b64encode(os.urandom(32)).decode())
     before = dict(os.environ)
     asked = run("gallery", "rotate-keys", "--state", state)
-    one_line(asked, "realm key version 3 cannot be made here: set DUETFACE_REALM_KEY_VERSION")
+    one_line(asked, "set the environment variable DUETFACE_REALM_KEY_3 to what `openssl rand -base64 32` prints")
     assert "DUETFACE_REALM_KEY_2" in before and "DUETFACE_REALM_KEY_2" not in os.environ
 
 
