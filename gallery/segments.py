@@ -51,6 +51,9 @@ class Segment:
 
     def find(self, ids: TemplateIds) -> NDArray[np.int64]:
         """Row numbers of those ids that are here and not removed."""
+        # New ids are higher than all there are: most segments need no look.
+        if not len(ids) or ids.min() > self.ids[-1] or ids.max() < self.ids[0]:
+            return np.empty(0, np.int64)
         places = np.searchsorted(self.ids, ids)
         places[places == len(self.ids)] = 0
         places = places[self.ids[places] == ids]
