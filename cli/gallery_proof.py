@@ -45,7 +45,7 @@ def prove_erased(
     """Search for what a receipt says is gone: state folder, database, snapshots, running services, further files.
 
     Exit code 0: nothing was found.  1: something was, and where is told.
-    Parquet is decoded, hexadecimal and base64 in text are undone; a compressed file is refused.
+    Parquet is decoded; hexadecimal, base64 and lists of numbers in text are undone; a compressed file is refused.
     """
     receipt = read_receipt(receipt_file)
     searched, found = _search_files(receipt, state, [*(paths or ())])

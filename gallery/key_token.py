@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _NONCE_BYTES = 12
 _TAG_BITS = 128
 # A maker's library need not bear two threads at once, whichever sessions they use.
 _USING = threading.Lock()
+# A service asks after every change it follows; a new version is also looked for when a row needs it.
+_LOOK_EVERY_S = 5.0
 _OBJECTS: dict[KeyKind, tuple[str, ...]] = {"realm": ("realm", "derive"), "rotation": ("rotation",)}
 
 Result = TypeVar("Result")
@@ -51,12 +54,17 @@ class TokenSettings:
 class TokenKeys:
     """A KeyProvider inside a token, used by one thread at a time."""
 
-    def __init__(self, settings: TokenSettings) -> None:
-        """Log in.  Raises ConfigError naming the library, the token or the PIN, whichever is wrong."""
+    def __init__(self, settings: TokenSettings, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Log in.  clock_s: monotonic seconds.
+
+        Raises ConfigError naming the library, the token or the PIN, whichever is wrong.
+        """
         self._settings = settings
         with _USING:
             self._session = _log_in(settings)
+        self._clock_s = clock_s
         self._found: dict[tuple[str, int], Any] = {}
+        self._look_again_s = 0.0
         self._derived: dict[tuple[str, int, bytes], bytes] = {}
 
     def __repr__(self) -> str:
@@ -65,15 +73,17 @@ class TokenKeys:
 
     def realm_key_versions(self) -> tuple[int, ...]:
         """See KeyProvider."""
-        return self._versions("realm")
+        return self._versions("realm", self._clock_s() >= self._look_again_s)
 
     def rotation_versions(self) -> tuple[int, ...]:
         """See KeyProvider."""
-        return self._versions("rotation")
+        return self._versions("rotation", self._clock_s() >= self._look_again_s)
 
-    def _versions(self, kind: KeyKind) -> tuple[int, ...]:
-        with self._talking():
-            self._found = dict(self._objects())
+    def _versions(self, kind: KeyKind, look: bool = True) -> tuple[int, ...]:
+        if look:
+            with self._talking():
+                self._found = dict(self._objects())
+            self._look_again_s = self._clock_s() + _LOOK_EVERY_S
         numbers = [{number for name, number in self._found if name == wanted} for wanted in _OBJECTS[kind]]
         return tuple(sorted(set.intersection(*numbers)))
 
@@ -135,6 +145,7 @@ class TokenKeys:
         for name in _OBJECTS[kind]:
             if (name, version) not in self._found:  # half of a version is what a break left behind
                 self._generate(name, version)
+        self._look_again_s = 0.0
 
     def _generate(self, name: str, version: int) -> None:
         label = f"{self._settings.label} {name} {version}"

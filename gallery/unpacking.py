@@ -1,6 +1,7 @@
 """The bytes of a file as a search must see them: as they lie, and what a format or a spelling hides.
 
-Parquet is decoded column by column; in text (SQL dumps, JSON, CSV) long runs of hexadecimal and base64 are undone.
+Parquet is decoded column by column; in text (SQL dumps, JSON, CSV) long runs of hexadecimal, of
+base64 and of numbers are undone.
 A form that would hide its bytes is refused: a search of it would find nothing and prove nothing.
 """
 
@@ -10,6 +11,8 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from duetface.errors import GalleryError
 
@@ -29,6 +32,9 @@ _HIDING = {
 # A window of 16 bytes is 32 hexadecimal digits; runs shorter than two windows are names and numbers.
 _HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{64,}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{44,}")
+# A list of numbers, as pg_dump prints a vector: the shortest decimal that gives the float32 back.
+_NUMBERS = re.compile(rb"[-+0-9.eE, ]{200,}")
+_NUMBER = re.compile(rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _LOOKED_AT = 1 << 16
 
@@ -81,7 +87,7 @@ def _columns(path: Path) -> Iterator[Searchable]:
 
 
 def undone(text: Searchable) -> Iterator[bytes]:
-    """What long runs of hexadecimal digits and of base64 stand for, wherever in a run they begin."""
+    """What long runs of hexadecimal digits, of base64 and of numbers stand for, wherever in a run they begin."""
     for run in _HEXADECIMAL.finditer(text):
         for start in range(2):
             digits = run[0][start:]
@@ -90,3 +96,7 @@ def undone(text: Searchable) -> Iterator[bytes]:
         for start in range(4):
             letters = run[0][start:].translate(_URL_SAFE)
             yield base64.b64decode(letters[: len(letters) // 4 * 4])
+    for run in _NUMBERS.finditer(text):
+        numbers = np.array([float(number) for number in _NUMBER.findall(run[0])], np.float64)
+        with np.errstate(over="ignore"):  # what is no float32 was no vector
+            yield numbers.astype("<f4").tobytes()

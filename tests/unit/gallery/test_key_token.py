@@ -99,6 +99,22 @@ def test_a_version_is_never_made_twice(token):
         keys.add_version("realm", 1)
 
 
+def test_a_version_that_another_process_makes_is_taken_up_when_needed_or_in_seconds(token):
+    """The service is not asked to look at a slow device after every enrolment."""
+    from gallery.key_token import TokenKeys, TokenSettings
+
+    other, now = made(token), [100.0]
+    keys = TokenKeys(TokenSettings(token.module, token.token, token.label, PIN), lambda: now[0])
+    assert keys.realm_key_versions() == (1,)
+    other.add_version("realm", 2)
+    assert keys.realm_key_versions() == (1,)
+    assert keys.unseal(2, other.seal(2, b"x", b""), b"", "it") == b"x"
+    assert keys.realm_key_versions() == (1, 2)
+    other.add_version("rotation", 2)
+    now[0] += 6
+    assert keys.rotation_versions() == (1, 2)
+
+
 def test_half_a_version_is_no_version_and_is_completed(token):
     """Stopped between the two objects of a realm key."""
     keys = made(token)

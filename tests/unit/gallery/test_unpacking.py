@@ -74,6 +74,20 @@ def test_base64_is_undone_wherever_it_begins(tmp_path, prefix):
     assert found(tmp_path / "mail") > 10
 
 
+def test_a_vector_that_was_printed_as_numbers_is_read_back(tmp_path):
+    """pg_dump of a pgvector table, JSON of an export of Milvus: the shortest decimals are exact."""
+    vector = np.random.default_rng(1).normal(size=135).astype(np.float32)
+    prints = Fingerprints.of(bytes(range(16)), [vector.tobytes()])
+    numbers = [str(number) for number in vector]
+    assert any("e-" in number for number in [*numbers, str(np.float32(1e-7))])
+    (tmp_path / "dump.sql").write_text(f"COPY index FROM stdin;\n7\t[{','.join(numbers)}]\n8\t[{'0.5,' * 99}1e99]\n")
+    (tmp_path / "rows.json").write_text(json.dumps({"id": 7, "vector": [float(number) for number in numbers]}))
+    for name in ("dump.sql", "rows.json"):
+        assert prints.found_in_files([tmp_path / name]) == {tmp_path / name: len(prints)}
+    (tmp_path / "clean.sql").write_text(f"[{','.join(reversed(numbers))}]")
+    assert prints.found_in_files([tmp_path / "clean.sql"]) == {}
+
+
 def zipped(content: bytes) -> bytes:
     """An archive with one member."""
     file = io.BytesIO()
