@@ -2,8 +2,8 @@
 
 python -m benchmarks.capacity [docs/operations.md]
 
-Prints the sheet, or writes it between its markers in the files named.  Every row says what is measured and what is
-reckoned: two gallery runs of different size give a line of search time over size, and beyond the memory of one machine
+Prints the sheet, or writes it between its markers in the files named.  Every row says whether its search time is
+measured or reckoned: what was measured at several sizes gives a line over size, and beyond the memory of one machine
 realms stand side by side.
 """
 
@@ -11,10 +11,11 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 RESULTS = Path(__file__).with_name("results")
 MARKS = re.compile(r"(<!-- CAPACITY -->\n).*?(<!-- /CAPACITY -->)", re.DOTALL)
@@ -23,23 +24,22 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 NODE_BYTES = 48e9
 # Subject, template and expiry of each template in the roster (gallery/roster.py).
 ROSTER_BYTES = 24
-# The larger of the two measured runs, and how far beyond it a line may be drawn on one machine.
+# How far beyond the larger of the two runs a line may be drawn on one machine.
 _BEYOND = 10
 
 
 @dataclass(frozen=True)
 class Line:
-    """y = start + slope * templates, through the two measured runs."""
+    """y = start + slope * templates."""
 
     start: float
     slope: float
 
     @staticmethod
-    def through(runs: Sequence[dict[str, Any]], value: Any) -> "Line":
-        """value: takes the figure from a run."""
-        (x1, y1), (x2, y2) = ((run["templates"], value(run)) for run in runs)
-        slope = (y2 - y1) / (x2 - x1)
-        return Line(y1 - slope * x1, slope)
+    def through(points: Mapping[int, float]) -> "Line":
+        """The line of least squares through the figures measured at two sizes or more."""
+        slope, start = np.polyfit(np.array([*points], np.float64), np.array([*points.values()]), 1)
+        return Line(float(start), float(slope))
 
     def at(self, templates: float) -> float:
         """The figure at a size."""
@@ -49,22 +49,27 @@ class Line:
 def sheet(results: Path = RESULTS) -> str:
     """The table in Markdown."""
     runs = [json.loads((results / name).read_text(encoding="utf-8")) for name in ("gallery-100k.json", "gallery.json")]
-    search = Line.through(runs, lambda run: run["search_ms"]["index"]["p50"])
-    start = Line.through(runs, lambda run: run["life"]["start"]["whole_start_s"])
+    measured = {run["templates"]: run["search_ms"]["index"]["p50"] for run in runs}
+    for size in runs[1]["scale"]["sizes"]:
+        measured.setdefault(size["templates"], size["search_ms"]["p50"])
+    search = Line.through(measured)
+    start = Line.through({run["templates"]: run["life"]["start"]["whole_start_s"] for run in runs})
+    from_sql_s = runs[1]["sql_start"]["microseconds_a_template"] / 1e6
     held = runs[1]["memory_bytes_a_template"] + ROSTER_BYTES
     largest = runs[1]["templates"]
     one_node = min(int(NODE_BYTES / held), _BEYOND * largest)
     lines = [
-        "| templates | realms | memory a node | search p50 | searches a second | start from snapshot | |",
-        "|---|---|---|---|---|---|---|",
+        "| templates | realms | memory a node | search p50 | searches a second | start from snapshot | from SQL | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for size in SIZES:
         realms = max(1, math.ceil(size / one_node))
         each = size / realms
-        how = "measured" if size in {run["templates"] for run in runs} else "reckoned"
+        search_ms = measured[size] if size in measured else search.at(each)
+        how = "measured" if size in measured else "reckoned"
         lines.append(
-            f"| {size:,} | {realms:,} | {_bytes(each * held)} | {search.at(each):.1f} ms "
-            f"| {1000 / search.at(each):,.0f} | {_seconds(start.at(each))} | {how} |"
+            f"| {size:,} | {realms:,} | {_bytes(each * held)} | {search_ms:.1f} ms | {1000 / search_ms:,.0f} "
+            f"| {_seconds(start.at(each))} | {_seconds(from_sql_s * each)} | {how} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -74,6 +79,8 @@ def _bytes(count: float) -> str:
 
 
 def _seconds(value: float) -> str:
+    if value >= 120:
+        return f"{value / 60:.0f} min"
     return f"{value:.1f} s" if value >= 1 else "under 1 s"
 
 

@@ -46,10 +46,10 @@ def test_the_truth_is_the_best_of_all_chunks():
     assert (worse["rank_1_same"], worse["decision_same"]) == (0.0, 0.0)
 
 
-def test_a_line_goes_through_both_runs():
+def test_a_line_goes_through_what_was_measured():
     """What is reckoned follows from what is measured."""
-    line = Line.through([{"templates": 10, "y": 3.0}, {"templates": 30, "y": 7.0}], lambda run: run["y"])
-    assert (line.at(0), line.at(10), line.at(30)) == (1.0, 3.0, 7.0)
+    line = Line.through({10: 3.0, 30: 7.0, 50: 11.0})
+    assert (line.at(0), line.at(10), line.at(40)) == pytest.approx((1.0, 3.0, 9.0))
 
 
 def test_the_docs_hold_the_computed_capacity_sheet():
