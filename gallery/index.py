@@ -7,7 +7,7 @@ and each sees the state before or after a write, never one in between.
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,20 @@ class GalleryIndex(Protocol):
 
     def prove_erased(self, vectors: Vectors) -> None:
         """Raises GalleryError if the index still holds one of these vectors in any form."""
+
+
+@runtime_checkable
+class LastingIndexes(Protocol):
+    """Makes indexes that outlive the process, and knows which of them are there."""
+
+    def __call__(self, dimension: int, name: str) -> GalleryIndex:
+        """The index of this name, made if it is missing."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Of all indexes there that this process could have made and whose name begins so."""
+
+    def discard(self, name: str) -> None:
+        """Take away an index that holds nothing that anybody knows of; one that is not there is no error."""
 
 
 def check_vectors(vectors: Vectors, dimension: int) -> Vectors:

@@ -57,21 +57,17 @@ def index_factory(settings: IndexSettings) -> Callable[[int, str], GalleryIndex]
 
 
 def _pgvector(settings: IndexSettings) -> Callable[[int, str], GalleryIndex]:
-    from gallery.pgvector import PgVectorIndex
+    from gallery.pgvector import PgVectorIndexes
     from gallery.postgres import Postgres
 
-    postgres = Postgres(settings.url)
-    return lambda dimension, name: PgVectorIndex(postgres, name, dimension)
+    return PgVectorIndexes(Postgres(settings.url))
 
 
 def _milvus(settings: IndexSettings) -> Callable[[int, str], GalleryIndex]:
-    from gallery.milvus import MilvusIndex
+    from gallery.milvus import MilvusIndexes
     from gallery.milvus_collections import Milvus, MutualTls
 
     folder, tls = settings.certificates, None
     if folder is not None:
         tls = MutualTls(folder / "client.crt", folder / "client.key", folder / "ca.crt", settings.server_name)
-    milvus = Milvus(settings.url, settings.token, tls)
-    # Milvus has no transactions: each replica of the service writes to an index of its own.
-    suffix = f"_{settings.replica}" if settings.replica else ""
-    return lambda dimension, name: MilvusIndex(milvus, f"{name}{suffix}", dimension)
+    return MilvusIndexes(Milvus(settings.url, settings.token, tls), settings.replica)

@@ -34,6 +34,7 @@ from gallery.milvus_collections import LARGEST_K, Milvus
 _KIND = "rows-float32"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _PARQUET = ".parquet"
+_TOKEN_BYTES = 6
 
 
 class MilvusIndex:
@@ -58,9 +59,17 @@ class MilvusIndex:
         if not milvus.call(lambda client: client.has_collection(alias)):
             collection = self._new_collection()
             milvus.call(lambda client: client.create_alias(collection, alias))
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Collections of this index that the alias does not point to: a crash in `_replace` has left them."""
+        described = self._milvus.call(lambda client: client.describe_alias(self._alias))
+        for name in collections_of(self._milvus, self._alias):
+            if name != described["collection_name"]:
+                self._milvus.drop(name)
 
     def _new_collection(self) -> str:
-        collection = f"{self._alias}_{secrets.token_hex(6)}"
+        collection = f"{self._alias}_{secrets.token_hex(_TOKEN_BYTES)}"
         self._milvus.create(collection, self._dimension)
         return collection
 
@@ -199,3 +208,39 @@ class MilvusIndex:
             described = self._milvus.call(lambda client: client.describe_alias(self._alias))
             self._milvus.call(lambda client: client.drop_alias(self._alias))
             self._milvus.call(lambda client: client.drop_collection(described["collection_name"]))
+
+
+def collections_of(milvus: Milvus, alias: str) -> list[str]:
+    """Every collection that was made for an alias, whether it points there or not."""
+    made = re.compile(rf"{re.escape(alias)}_[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
+    return [name for name in milvus.call(lambda client: client.list_collections()) if made.fullmatch(name)]
+
+
+class MilvusIndexes:
+    """All indexes of one replica of the service on one server; see LastingIndexes.
+
+    Milvus has no transactions: each replica writes to indexes of its own.
+    """
+
+    def __init__(self, milvus: Milvus, replica: str = "") -> None:
+        """replica: [a-z0-9]*, ends the names of its aliases."""
+        self._milvus = milvus
+        self._suffix = f"_{replica}" if replica else ""
+
+    def __call__(self, dimension: int, name: str) -> MilvusIndex:
+        """The index under this name."""
+        return MilvusIndex(self._milvus, name + self._suffix, dimension)
+
+    def names(self, prefix: str) -> list[str]:
+        """By their collections, also of an alias that a crash has left unmade."""
+        ours = re.compile(rf"({re.escape(prefix)}[0-9a-f]+){self._suffix}_[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
+        found = (ours.fullmatch(name) for name in self._milvus.call(lambda client: client.list_collections()))
+        return sorted({match[1] for match in found if match})
+
+    def discard(self, name: str) -> None:
+        """Alias and collections, with their files."""
+        alias = name + self._suffix
+        if self._milvus.call(lambda client: client.has_collection(alias)):
+            self._milvus.call(lambda client: client.drop_alias(alias))
+        for collection in collections_of(self._milvus, alias):
+            self._milvus.drop(collection)

@@ -100,6 +100,10 @@ class Milvus:
 
         self.call(create)
 
+    def drop(self, collection: str) -> None:
+        """Take a collection away with its files."""
+        self.call(lambda client: client.drop_collection(collection))
+
     def insert(self, collection: str, ids: TemplateIds, vectors: Vectors) -> None:
         """Insert new rows in batches; if one fails, those before it are taken back, if the server answers."""
         done: list[int] = []

@@ -74,15 +74,7 @@ class PgVectorIndex:
 
     def _create(self, table: str) -> None:
         with self._postgres.transaction() as connection:
-            connection.execute(
-                self._sql(
-                    "CREATE TABLE IF NOT EXISTS {table} "
-                    "(template_id bigint PRIMARY KEY, embedding vector({n}) NOT NULL)",
-                    n=sql.Literal(self._dimension),
-                )
-            )
-            # In the row and not beside it: an exact search reads every vector, and one place is easier to erase.
-            connection.execute(self._sql("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN"))
+            self._create_table(connection)
             if self._hnsw:
                 connection.execute(
                     self._sql(
@@ -93,6 +85,20 @@ class PgVectorIndex:
                         ef=sql.Literal(self._hnsw.ef_construction),
                     )
                 )
+
+    def _create_table(self, connection: Connection) -> None:
+        connection.execute(
+            self._sql(
+                "CREATE TABLE IF NOT EXISTS {table} (template_id bigint PRIMARY KEY, embedding vector({n}) NOT NULL)",
+                n=sql.Literal(self._dimension),
+            )
+        )
+        # In the row and not beside it: an exact search reads every vector, and one place is easier to erase.
+        connection.execute(self._sql("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN"))
+
+    def _is_there(self, connection: Connection) -> bool:
+        found = connection.execute(self._sql("SELECT to_regclass({name})", name=self._name())).fetchone()
+        return found is not None and found[0] is not None
 
     def _sql(self, text: str, **parts: sql.Composable) -> sql.Composed:
         return sql.SQL(text).format(table=self._table, **parts)
@@ -204,6 +210,8 @@ class PgVectorIndex:
             vectors = check_vectors(change.added, self._dimension)
             ids = check_new_ids(change.added_ids, len(vectors), ())
             with self._postgres.transaction() as connection:
+                if not self._is_there(connection):
+                    self._create_table(connection)  # another replica took it for left over: its start came in between
                 self._delete(connection, change.removed_ids)
                 new = ~np.isin(ids, self._alike(connection, ids, vectors))
                 self._put(connection, ids[new], vectors[new])
@@ -268,6 +276,33 @@ class PgVectorIndex:
         """Take it away for good; nobody may use it any more, in any process."""
         with self._postgres.autocommit() as connection:
             connection.execute(self._sql("DROP TABLE IF EXISTS {table}"))
+        self._postgres.settle()
+
+
+class PgVectorIndexes:
+    """All indexes of one database; see LastingIndexes."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        """Connects when it is first used."""
+        self._postgres = postgres
+
+    def __call__(self, dimension: int, name: str) -> PgVectorIndex:
+        """The index in the table of this name."""
+        return PgVectorIndex(self._postgres, name, dimension)
+
+    def names(self, prefix: str) -> list[str]:
+        """Tables of the schema that is used."""
+        with self._postgres.transaction() as connection:
+            rows = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND starts_with(tablename, %s)",
+                [prefix],
+            ).fetchall()
+        return [str(name) for (name,) in rows]
+
+    def discard(self, name: str) -> None:
+        """A replica that is about to fill it makes it anew."""
+        with self._postgres.autocommit() as connection:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
         self._postgres.settle()
 
 

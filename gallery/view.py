@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from duetface.errors import GalleryError, OverloadedError
-from gallery.index import GalleryIndex, IndexChange, Vectors
+from gallery.index import GalleryIndex, IndexChange, LastingIndexes, Vectors
 from gallery.ledger import read_changes
 from gallery.realm import Realm, Writing
 from gallery.records import Change, ChangeKind, SpaceStatistics
@@ -111,6 +111,7 @@ class View:
         self.applied_revision = 0
         self.removals = 0  # changes followed that took something away
         self._committed = 0
+        self._leaving: list[Space] = []  # nobody searches them any more, but they may not be empty yet
 
     def follow_commit(self, revision: int) -> None:
         """Follow a change of this process that was just committed.
@@ -139,16 +140,43 @@ class View:
         """Follow the change feed to its end; returns the revision reached.  The first time, load everything."""
         if not self._indexed:
             return 0
-        with self._following, self._store.reading() as connection:
+        with self._following:
+            self._empty_leaving()
+            # Before the store is looked at: what is made from now on belongs to a change that comes after.
+            there = self._lasting_names() if self.applied_revision == 0 else []
+            self._catch_up(there, progress)
+        return self.applied_revision
+
+    def _catch_up(self, there: list[str], progress: Progress | None) -> None:
+        """there: names of the indexes that an earlier run has left."""
+        with self._store.reading() as connection:
             if self.applied_revision == 0:
                 self._load(connection, progress)
+                self._discard_unknown(there)
             while changes := read_changes(connection, self._realm_id, self.applied_revision, _PAGE):
                 self._follow(connection, changes)
                 self.removals += sum(change.kind in _REMOVALS for change in changes)
                 self.applied_revision = changes[-1].revision
                 if len(changes) < _PAGE:
                     break  # the transaction sees no more
-        return self.applied_revision
+
+    def _lasting_names(self) -> list[str]:
+        return self._factory.names(self._prefix) if isinstance(self._factory, LastingIndexes) else []
+
+    def _discard_unknown(self, there: list[str]) -> None:
+        """Indexes of spaces that the store no longer has: their partition was dropped while this process was away.
+
+        What cannot be taken away now is told, and is tried again at the next start: it answers nobody.
+        """
+        if not isinstance(self._factory, LastingIndexes):
+            return
+        for name in sorted(set(there) - {self._name(key) for key in self._spaces}):
+            try:
+                self._factory.discard(name)
+                self.removals += 1
+                logger.info("index taken away", extra={"index": name, "why": "the store has nothing of it"})
+            except GalleryError as error:
+                logger.warning("index left over", extra={"index": name, "why": str(error)})
 
     def _load(self, connection: Connection, progress: Progress | None) -> None:
         self._spaces = {}
@@ -216,8 +244,9 @@ class View:
         for key, space in self._spaces.items():
             gone = space.roster.held([i for i in touched if current.get(i) != key])
             if gone:
-                space.roster.remove(sorted(gone))
+                # The roster last: it is how a removal that failed half-way is found again.
                 space.index.remove(sorted(gone))
+                space.roster.remove(sorted(gone))
         self._keep(lambda _, space: not space.roster.empty)
 
     def _forget_partition(self, partition: str) -> None:
@@ -226,10 +255,17 @@ class View:
     def _keep(self, wanted: Callable[[SpaceKey, Space], bool]) -> None:
         gone = [space for key, space in self._spaces.items() if not wanted(key, space)]
         self._spaces = {key: space for key, space in self._spaces.items() if wanted(key, space)}
-        for space in gone:
+        self._leaving += gone
+        self._empty_leaving()
+
+    def _empty_leaving(self) -> None:
+        """Empty the indexes that nobody searches any more; a server that is away is asked again at the next look."""
+        while self._leaving:
+            space = self._leaving[0]
             # An index that outlives the process may have got new templates from another one: only ours are removed.
             space.index.remove(space.roster.all_ids())
             space.index.compact()
+            self._leaving.pop(0)
 
     def _of_subject(self, partition: str, subject_key: int) -> list[int]:
         spaces = (space for key, space in self._spaces.items() if key.partition == partition)
@@ -260,10 +296,16 @@ class View:
 
     def new_space(self, key: SpaceKey) -> Space:
         """A space to be filled, or restored and adopted."""
-        # With the realm's name: in another database of the same server, another realm may have the same number.
-        place = f"{self._vault.realm}\n{key.partition}\n{key.rotation_version}".encode() + key.space_digest
-        name = f"realm_{self._realm_id}_{hashlib.sha256(place).hexdigest()[:24]}"
-        return Space(self._factory(self._dimension, name), Roster())
+        return Space(self._factory(self._dimension, self._name(key)), Roster())
+
+    @property
+    def _prefix(self) -> str:
+        """Of the realm's name and not its number: other databases may keep their indexes on the same server."""
+        return f"realm_{hashlib.sha256(self._vault.realm.encode()).hexdigest()[:8]}_"
+
+    def _name(self, key: SpaceKey) -> str:
+        place = f"{key.partition}\n{key.rotation_version}".encode() + key.space_digest
+        return self._prefix + hashlib.sha256(place).hexdigest()[:16]
 
     def adopt(self, revision: int, spaces: dict[SpaceKey, Space]) -> None:
         """Begin with spaces that have followed to a revision, instead of loading them from the store."""

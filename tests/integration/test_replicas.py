@@ -62,17 +62,19 @@ def client_of(service: RunningService, realm: Realm, *roles: Role, timeout_s: fl
 def test_whom_one_replica_enrols_the_other_knows_at_that_revision(realm: Realm, database: str) -> None:
     """Enrol here, verify and search there: the revision is waited for, with polling alone switched to a minute."""
     slow = {"poll_s": 60}
-    with replica(realm, database, "a", replica=slow) as a, replica(realm, database, "b", replica=slow) as b:
-        with client_of(a, realm, Role.OPERATOR) as here, client_of(b, realm, Role.VERIFIER) as there:
-            for number in range(3):
-                revision = enrol(here, f"subject-{number}", person=number)
-                assert (
-                    there.verify(f"subject-{number}", probe_of(number, 7), at_least_revision=revision).reason == "match"
-                )
-                found = there.identify(probe_of(number, 8), at_least_revision=revision)
-                assert found.subject_id == f"subject-{number}"
-            revision = here.delete_subject("subject-1")
-            assert there.identify(probe_of(1, 9), at_least_revision=revision).outcome is Outcome.REJECT
+    with (
+        replica(realm, database, "a", replica=slow) as a,
+        replica(realm, database, "b", replica=slow) as b,
+        client_of(a, realm, Role.OPERATOR) as here,
+        client_of(b, realm, Role.VERIFIER) as there,
+    ):
+        for number in range(3):
+            revision = enrol(here, f"subject-{number}", person=number)
+            assert there.verify(f"subject-{number}", probe_of(number, 7), at_least_revision=revision).reason == "match"
+            found = there.identify(probe_of(number, 8), at_least_revision=revision)
+            assert found.subject_id == f"subject-{number}"
+        revision = here.delete_subject("subject-1")
+        assert there.identify(probe_of(1, 9), at_least_revision=revision).outcome is Outcome.REJECT
 
 
 def until(true: Callable[[], bool], within_s: float = 10.0) -> bool:
@@ -98,32 +100,39 @@ def test_a_replica_is_told_of_a_commit(realm: Realm, database: str) -> None:
 def test_a_replica_whose_line_for_notices_breaks_looks_by_itself(realm: Realm, database: str) -> None:
     """Notices are a hint; polling is the guarantee."""
     quick = {"poll_s": 0.2}
-    with replica(realm, database, "a", replica=quick) as a, replica(realm, database, "b", replica=quick) as b:
-        with client_of(a, realm, Role.OPERATOR) as here, connected(database) as server:
-            gallery = b.service.gallery
-            for number in range(3):
-                server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-                revision = enrol(here, f"subject-{number}", person=number, captures=1)
-                assert until(lambda: gallery.statistics().applied_revision >= revision)  # noqa: B023
+    with (
+        replica(realm, database, "a", replica=quick) as a,
+        replica(realm, database, "b", replica=quick) as b,
+        client_of(a, realm, Role.OPERATOR) as here,
+        connected(database) as server,
+    ):
+        gallery = b.service.gallery
+        for number in range(3):
+            server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            revision = enrol(here, f"subject-{number}", person=number, captures=1)
+            assert until(lambda: gallery.statistics().applied_revision >= revision)  # noqa: B023
 
 
 def test_an_erasure_waits_for_every_replica(realm: Realm, database: str) -> None:
     """The receipt names them; as long as one has not followed there is none, and its snapshot goes with the rest."""
-    with replica(realm, database, "a") as a, replica(realm, database, "b") as b:
-        with client_of(a, realm, Role.OPERATOR) as here:
-            enrol(here, "alice", person=1)
-            enrol(here, "bob", person=2)
-            view, saved = b.service.gallery, realm.state / "b.snapshot"
-            assert until(lambda: view.statistics().applied_revision == view.revision)
-            view.maintenance.write_snapshot()
-            assert saved.exists()
-            with view._view.standing():  # a replica in the middle of something long
-                revision = here.delete_subject("alice")
-                with pytest.raises(GalleryError, match=f"replicas b have not followed to revision {revision}"):
-                    a.service.gallery.maintenance.erasure_receipt(revision, timeout_s=1.5)
-            receipt = a.service.gallery.maintenance.erasure_receipt(revision, timeout_s=20)
-            assert receipt.followers == ["a", "b"]
-            assert not saved.exists()
+    with (
+        replica(realm, database, "a") as a,
+        replica(realm, database, "b") as b,
+        client_of(a, realm, Role.OPERATOR) as here,
+    ):
+        enrol(here, "alice", person=1)
+        enrol(here, "bob", person=2)
+        view, saved = b.service.gallery, realm.state / "b.snapshot"
+        assert until(lambda: view.statistics().applied_revision == view.revision)
+        view.maintenance.write_snapshot()
+        assert saved.exists()
+        with view._view.standing():  # a replica in the middle of something long
+            revision = here.delete_subject("alice")
+            with pytest.raises(GalleryError, match=f"replicas b have not followed to revision {revision}"):
+                a.service.gallery.maintenance.erasure_receipt(revision, timeout_s=1.5)
+        receipt = a.service.gallery.maintenance.erasure_receipt(revision, timeout_s=20)
+        assert receipt.followers == ["a", "b"]
+        assert not saved.exists()
     assert saved.exists()  # at the end a new one was written, of what is left
 
 
@@ -204,9 +213,12 @@ def test_a_service_starts_from_its_snapshot_and_follows_what_came_after(
     content = bytearray(path.read_bytes())
     content[-40] ^= 1
     path.write_bytes(content)
-    with caplog.at_level(logging.WARNING), RunningService(config, fake_network()) as third:
-        with client_of(third, realm, Role.VERIFIER) as client:
-            assert client.identify(probe_of(1, 8)).subject_id == "alice"
+    with (
+        caplog.at_level(logging.WARNING),
+        RunningService(config, fake_network()) as third,
+        client_of(third, realm, Role.VERIFIER) as client,
+    ):
+        assert client.identify(probe_of(1, 8)).subject_id == "alice"
     assert "snapshot refused: loading from the store" in caplog.text
 
 
