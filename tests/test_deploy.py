@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from recognition_service.config import Listen
+from recognition_service.service import READY_FILE
 from recognition_service.state import create_state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,32 @@ def test_the_init_container_lays_the_state_folder_out_as_the_service_reads_it(tm
     found = {str(path.relative_to(tmp_path / "out")): path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found.keys() >= {"config.toml", "keys/realm.key", "keys/rotation.key", "server/server.key", "ca/ca.crt"}
     assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
+
+
+def test_probes_look_for_the_file_that_a_ready_service_makes():
+    """An open port says nothing: it is bound while the gallery is still being loaded."""
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["containers"]
+    state = container["args"][container["args"].index("--state") + 1]
+    command = ["test", "-e", f"{state}/{READY_FILE}"]
+    assert container["startupProbe"]["exec"]["command"] == command
+    assert container["readinessProbe"]["exec"]["command"] == command
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    assert compose["services"]["recognition"]["healthcheck"]["test"] == ["CMD", *command]
+
+
+def test_the_settings_that_the_headers_name_are_settings(tmp_path):
+    """What an operator copies from a comment must be understood by the service, and its folders must be mounted."""
+    from recognition_service.config import load_config
+
+    text = (DEPLOY / "kubernetes" / "recognition.yaml").read_text(encoding="utf-8")
+    named = re.findall(r"^# +\[(\w+)\] (\w+ = .*)$", text, re.M)
+    assert {section for section, _ in named} == {"storage", "replica"}
+    (tmp_path / "config.toml").write_text("".join(f"[{section}]\n{line}\n" for section, line in named), "utf-8")
+    config = load_config(tmp_path)
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["containers"]
+    mounted = {Path(mount["mountPath"]) for mount in container["volumeMounts"]}
+    assert config.snapshot_path is not None and config.snapshot_path.parent in mounted
+    assert config.database_url.startswith("postgresql+psycopg://")
 
 
 def test_the_compose_file_holds_together():
