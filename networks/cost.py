@@ -45,6 +45,7 @@ def _shapes(graph: onnx.GraphProto) -> Shapes:
                 shapes[node.output[0]] = list(attribute.t.dims)
     for value in (*graph.value_info, *graph.input, *graph.output):
         dimensions = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape"):
-            shapes.setdefault(value.name, [dimension.dim_value or 1 for dimension in dimensions])
+        # Only the batch may be open: anything else unknown would be counted as one and make the network look cheap.
+        if dimensions and all(dimension.dim_value for dimension in dimensions[1:]):
+            shapes.setdefault(value.name, [dimensions[0].dim_value or 1, *(d.dim_value for d in dimensions[1:])])
     return shapes

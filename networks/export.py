@@ -5,6 +5,7 @@ Opset 17, batch dynamic, weights float32. Input names of the server network are 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from duetface.spec import SplitSpec
+from networks.mobile_face_net import PairedConvolution
 from networks.server import ServerNetwork
 
 OPSET = 17
@@ -38,10 +40,25 @@ class PlanesInOrder(nn.Module):
 
 def export_client(client: nn.Module, spec: SplitSpec, path: Path) -> float:
     """Write client.onnx; returns the largest difference of a mask or code from torch's on random input."""
-    regions = [f"region_{grid}" for grid in spec.mask_grids.values()]
-    blocks = spec.blocks
-    shapes = [(3 * len(spec.client_channels), blocks, blocks), *((1, k, k) for k in spec.mask_grids.values())]
-    return _export(client, path, ["channels", *regions], shapes, list(spec.made_planes))
+    names, shapes = client_inputs(spec)
+    return _export(without_zeros(client), path, names, shapes, list(spec.made_planes))
+
+
+def without_zeros(network: nn.Module) -> nn.Module:
+    """A copy whose paired convolutions are plain ones: what a device computes is what its work is counted by."""
+    copied = copy.deepcopy(network)
+    paired = [(name, module) for name, module in copied.named_modules() if isinstance(module, PairedConvolution)]
+    for name, module in paired:
+        parent, _, place = name.rpartition(".")
+        setattr(copied.get_submodule(parent), place, module.plain())
+    return copied
+
+
+def client_inputs(spec: SplitSpec) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Names and shapes (C, H, W) of what a client network reads."""
+    grids, blocks = spec.mask_grids.values(), spec.blocks
+    names = ["channels", *(f"region_{grid}" for grid in grids)]
+    return names, [(3 * len(spec.client_channels), blocks, blocks), *((1, k, k) for k in grids)]
 
 
 def export_server(server: ServerNetwork, spec: SplitSpec, path: Path) -> float:

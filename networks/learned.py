@@ -22,6 +22,7 @@ from networks.small_face_net import PICTURE, SmallFaceNet
 from networks.transform import register_constant
 
 CORNER = 4  # frequencies a side of the block that the client network looks at
+BORDER = (14 * CORNER - PICTURE) // 2  # of the halved picture, in its pixels: one block of the crop
 HIDDEN = 2048
 
 
@@ -47,9 +48,8 @@ class LowPassPicture(nn.Module):
     def forward(self, channels: Tensor) -> Tensor:
         """(B, 48, 14, 14) client channels -> (B, 3, 48, 48)."""
         planes = nn.functional.conv_transpose2d(channels, self.basis, stride=CORNER, groups=COMPONENTS)
-        border = (planes.shape[-1] - PICTURE) // 2
         # Y is centred on 0 and so is [-1, 1]; what is left of 127.5 against 128 is half a level.
-        return nn.functional.conv2d(planes[:, :, border:-border, border:-border], self.colour)
+        return nn.functional.conv2d(planes[:, :, BORDER:-BORDER, BORDER:-BORDER], self.colour)
 
 
 class LearnedClient(nn.Module):

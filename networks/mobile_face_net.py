@@ -62,6 +62,12 @@ class PairedConvolution(nn.Conv2d):
         y: Tensor = nn.functional.conv2d(x, wide, self.bias, padding=1, groups=self.groups // self.WIDE)
         return y
 
+    def plain(self) -> nn.Conv2d:
+        """The same layer without the zeros: an eighth of the products, for a small map on a device as fast."""
+        layer = nn.Conv2d(self.in_channels, self.out_channels, 3, 1, 1, groups=self.groups)
+        layer.load_state_dict(self.state_dict())
+        return layer
+
 
 class Bottleneck(nn.Module):
     """Expand, filter each channel, project; with a residual when shape is kept. (B, C, H, W) throughout."""
@@ -127,6 +133,11 @@ class MobileFaceNet(nn.Module):
         head = _published_head if published else _insightface_head
         self.head = nn.Sequential(*head(stage_7[1]))
         self.apply(_keep_variance)
+
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """The bottlenecks, stage by stage."""
+        return self.stage_28, self.stage_14, self.stage_7
 
     def forward(self, picture: Tensor) -> Tensor:
         """(B, 3, 112, 112) RGB in [-1, 1] -> (B, 512), not normalised."""

@@ -32,6 +32,11 @@ class SmallFaceNet(nn.Module):
         assert isinstance(linear, nn.Linear)
         self.head = nn.Sequential(*convolutions, _coarser(linear))
 
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """The bottlenecks, stage by stage."""
+        return self.stage_12, self.stage_6, self.stage_3
+
     def forward(self, picture: Tensor) -> Tensor:
         """(B, 3, 48, 48) -> (B, 512)."""
         return self.looked(picture)[-1]

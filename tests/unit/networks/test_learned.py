@@ -10,6 +10,7 @@ from torch import Tensor
 
 from duetface.spec import SplitSpec
 from networks import registry
+from networks.cost import multiply_accumulates
 from networks.device import DeviceHalf
 from networks.export import export_client, export_server
 from networks.learned import LearnedClient, LearnedServer, LowPassPicture
@@ -72,6 +73,7 @@ def test_client_and_server_leave_torch_unchanged(learned: SplitSpec, tmp_path: P
     client, server = registry.build(learned, teacher=None)
     assert isinstance(client, LearnedClient) and isinstance(server, LearnedServer)
     assert export_client(client, learned, tmp_path / "client.onnx") < 1e-3
+    assert multiply_accumulates(tmp_path / "client.onnx") < 60e6
     assert export_server(server, learned, tmp_path / "server.onnx") < 1e-4
 
 
