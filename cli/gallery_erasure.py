@@ -97,7 +97,10 @@ def _tell_receipt(path: Path, as_json: bool) -> None:
         return
     whose = made.subject_id or "a partition"
     output.result(f"{whose}: {made.templates} template(s) erased at {made.erased_at}, revision {made.revision}")
-    output.result(f"searched {len(made.searched)} file(s) for {made.windows} traces, none is left")
+    if made.searched:
+        output.result(f"searched {len(made.searched)} file(s) for {made.windows} traces, none is left")
+    else:
+        output.result("cleaned in the database server; `prove-erased RECEIPT FOLDER` searches the files of that")
     output.result(f"followed by {', '.join(made.followers) or 'no running service'}")
     output.result(f"receipt: {path}")
 
@@ -126,6 +129,8 @@ def purge(
                 what = f"{len(due.subjects)} subject(s) and {len(due.templates)} template(s)"
                 agree(f"Erase {what}?", yes, "erasing")
             due = keeper.purge(policy, actor, dry_run=False)
+            if left := gallery.complete_erasures():
+                output.note(f"a long reader keeps bytes of {left} deletion(s): they go with the next, or at a start")
     _tell_purge(due, dry_run, as_json)
     for subject in () if dry_run else due.subjects:
         forget_enrolments(state, subject)

@@ -13,6 +13,7 @@ from gallery.erasure import fingerprint
 from gallery.fingerprints import Fingerprints
 from gallery.gallery import Gallery, GalleryOptions
 from gallery.indexes import IndexKind, index_factory
+from gallery.key_files import FileKeys
 from gallery.records import Consent
 from gallery.templates import read_templates
 from recognition_service.config import load_config
@@ -132,3 +133,38 @@ def test_an_index_that_cannot_be_reached_keeps_an_erasure_from_beginning(run: Ru
     assert (refused.code, "cannot be reached" in refused.err.splitlines()[-1]) == (2, True)
     with open_gallery(state) as gallery:
         assert gallery.subject("alice").template_count == 1
+
+
+def test_a_store_in_postgresql_is_erased_by_command_and_its_files_are_searched(run: Run, tmp_path: Path) -> None:
+    """Tables and write-ahead log; the receipt alone does not claim to have searched a server's files."""
+    server, state = postgres_server(), tmp_path / "state"
+    create_state(state, "hq.example", now())
+    name = f"erasure_{next(NUMBERS)}"
+    server.run(f"CREATE DATABASE {name}")
+    url = server.url.replace("postgresql://", "postgresql+psycopg://", 1).replace("/postgres?", f"/{name}?", 1)
+    Gallery.create(url, "hq.example", FileKeys(state / "keys"), now).close()
+    text = (state / "config.toml").read_text("utf-8")
+    (state / "config.toml").write_text(
+        text.replace('\ndatabase_url = ""', f"\ndatabase_url = {json.dumps(url)}"), "utf-8"
+    )
+    with open_gallery(state) as gallery:
+        for number, subject in enumerate(("alice", "bob"), start=1):
+            gallery.create_subject(subject, "", Consent("tests", "1", now() - timedelta(minutes=1)), OPERATOR)
+            gallery.add_template(subject, SPACE, person(number, dimension=512), 0.9, "d", OPERATOR)
+        with gallery._realm.store.reading() as connection:
+            stored = [t for t in read_templates(connection, gallery._realm.realm_id) if t.place.subject_key == 1]
+        prints = fingerprint(gallery._realm.vault, stored, [])
+    server.run("CHECKPOINT")
+    files = [path for path in server.data_directory.rglob("*") if path.is_file()]
+    assert sum(prints.found_in_files(files).values()) > 0
+    with RunningService(load_config(state), fake_network(ProjectionEmbedder())) as service:
+        erased = run("gallery", "erase", "alice", "--yes", "--out", tmp_path / "r.json", "--state", state)
+        assert (erased.code, "cleaned in the database server" in erased.out) == (0, True), erased.err
+        assert "followed by no running service" not in erased.out
+        proof = ("gallery", "prove-erased", tmp_path / "r.json", server.data_directory, "--service", service.address)
+        proven = run(*proof, "--state", state)
+        assert (proven.code, "traces in 0" in proven.out) == (0, True), proven.err
+        rotated = run("gallery", "rotate-keys", "--state", state)
+        assert (rotated.code, "1 subject(s) moved" in rotated.out) == (0, True), rotated.err
+        found = service.service.gallery.identify(person(2, dimension=512), SPACE)
+        assert [match.subject_id for match in found] == ["bob"]

@@ -218,6 +218,25 @@ def test_a_purge_tells_what_is_due_and_then_erases_it(site: Site, duetface: Run)
     assert accepted(client, "bob", 3)
 
 
+def test_a_purge_beside_a_long_reader_says_what_is_left(run: Run, tmp_path: Path) -> None:
+    """The people are gone; a back-up tool that is at it keeps their old pages for a while."""
+    state = tmp_path / "state"
+    create_state(state, "still.example", datetime.now(UTC))
+    text = (state / "config.toml").read_text("utf-8")
+    (state / "config.toml").write_text(text.replace("busy_timeout_ms = 5000", "busy_timeout_ms = 50"), "utf-8")
+    with open_gallery(state) as gallery:
+        gallery.create_subject("ended", "", stored_consent(), OPERATOR)
+        gallery.withdraw_consents("ended", OPERATOR)
+    with contextlib.closing(sqlite3.connect(state / "gallery.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM subjects").fetchone()
+        done = run("gallery", "purge", "--yes", "--state", state)
+        assert (done.code, "a long reader keeps bytes of 1 deletion(s)" in done.err) == (0, True), done
+        withheld = run("gallery", "receipt", 3, "--state", state)
+        assert (withheld.code, one_line(withheld), "is not complete" in withheld.err) == (2, True, True)
+    assert run("gallery", "receipt", 3, "--state", state).code == 0
+
+
 @contextlib.contextmanager
 def asking(client: Client, people: dict[str, int]) -> Iterator[list[str]]:
     """Verifies people one after the other all the time; gives what went wrong."""
