@@ -1,5 +1,6 @@
 """A move to another split and server network, end to end: pictures, the shipped networks, the commands."""
 
+import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from cli.main import main
 from duetface.client import Client
 from duetface.identity import Role
 from duetface.manifest import ModelCatalogue, load_space, models_root
 from duetface.types import Outcome, Probe, ProtectedFace
+from edge_agent.agent import run_agent
+from edge_agent.config import AgentConfig
 from edge_agent.pipeline import Protector
+from edge_agent.report import JsonLines, StatusLine
 from edge_agent.sources import read_picture
 from gallery.gallery import Gallery
 from gallery.key_files import FileKeys
@@ -128,6 +133,33 @@ def test_a_realm_moves_without_a_new_picture_and_loses_nobody(
         assert client.identify(seen(protector, portraits, "obama3")).subject_id == "obama"
         for stranger in ("biden", "astronaut"):
             assert client.identify(seen(protector, portraits, stranger)).outcome is Outcome.REJECT
+
+
+def test_an_agent_sends_both_faces_as_soon_as_the_service_reads_both(
+    realm: Realm,
+    models: Path,
+    current: Network,
+    upcoming: Network,
+    protector: Protector,
+    portraits: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """No setting on the device: it learns at each connection what is read, and codes what it can."""
+    for name, portrait in (("1", "obama"), ("2", "biden"), ("3", "obama")):
+        shutil.copy(portraits[portrait], tmp_path / f"{name}{portraits[portrait].suffix}")
+    with RunningService(load_config(realm.state), current, upcoming=upcoming) as service:
+        with Client.connect(service.address, realm.identity(Role.OPERATOR)) as client:
+            client.create_subject("obama", "", consent())
+            client.add_template("obama", seen(protector, portraits, "obama"))
+        realm.identity(Role.AGENT, name="door-1")
+        config = AgentConfig(
+            source=str(tmp_path), address=service.address, identity_folder=realm.state / "clients" / "door-1"
+        )
+        lines, said = JsonLines(io.StringIO()), Console(file=io.StringIO(), force_terminal=False)
+        tally = run_agent(config, models, {}, lines, StatusLine(said))
+        assert (tally.outcomes[Outcome.ACCEPT], tally.outcomes[Outcome.REJECT]) == (2, 1)
+        counts = service.service.gallery.template_counts("obama")
+        assert counts == {current.space_digest: 1, upcoming.space_digest: 1}
 
 
 def test_a_device_without_the_new_split_goes_on_with_the_old_one(models: Path, upcoming: Network) -> None:
