@@ -55,7 +55,9 @@ def status(
     output.result_table(("space", "subjects", "templates", "only here", "newest"), rows)
     output.result(f"to move to {target.name} by {on:%Y-%m-%d}: {len(left)} subject(s)")
     _show(left)
-    if not left:
+    if all(space.space_digest == target.digest for space in spaces):
+        output.note("There is no other space to leave; name one to move to as models.next_space in config.toml")
+    elif not left:
         output.note("The old space can go: `duetface gallery upgrade finish`")
 
 

@@ -232,6 +232,8 @@ def test_finishing_loses_nobody_unless_told_how_many(
     config.write_text(text, encoding="utf-8")
     assert duetface(realm, "finish", "--lose", "2", "--yes", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"to": "r1-1", "templates_erased": 3, "lost": ["bob", "eve"]}
+    assert duetface(realm, "status") == 0
+    assert "There is no other space to leave" in capsys.readouterr().err
     assert duetface(realm, "status", "--json") == 0
     (left,) = json.loads(capsys.readouterr().out)["spaces"]
     assert left["space"] == load_space(models_root() / "spaces" / "r1-1").name

@@ -19,11 +19,12 @@ from duetface.errors import GalleryError, ServiceError
 from duetface.identity import Role
 from duetface.types import Outcome
 from gallery import snapshot
-from gallery.gallery import Gallery
+from gallery.gallery import Gallery, GalleryOptions
 from gallery.key_files import FileKeys
-from gallery.records import Consent
+from gallery.records import Actor, Consent
 from recognition_service.clocks import Clocks
 from recognition_service.config import ServiceConfig, load_config
+from recognition_service.replica import Saver
 from recognition_service.running import RunningService
 from recognition_service.service import READY_FILE, running_service
 from tests.fakes.network import fake_network, probe_of
@@ -240,3 +241,35 @@ def test_a_deletion_in_the_middle_of_a_snapshot_leaves_none(realm: Realm) -> Non
         assert list(path.parent.glob("gallery.snapshot*")) == []
         gallery.maintenance.write_snapshot()
         assert path.exists()
+
+
+def test_a_snapshot_is_written_every_so_often_and_only_if_something_changed(
+    realm: Realm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy of a million templates that are the same as before is a gigabyte written for nothing."""
+    config, path = load_config(realm.state), realm.state / "gallery.snapshot"
+    keys = FileKeys(realm.state / "keys")
+    options = GalleryOptions(snapshot_path=path)
+    with Gallery.open(config.database_url, REALM, keys, lambda: datetime.now(UTC), options) as gallery:
+        actor = Actor(REALM, "operator", "o", "ab" * 32)
+        gallery.create_subject("alice", "", Consent("tests", "1", datetime.now(UTC)), actor)
+        saver = Saver(gallery)
+
+        async def wait_for_it() -> None:
+            async with saver.every(0.05):
+                assert await asyncio.to_thread(until, path.exists)
+                await asyncio.sleep(0.2)  # some rounds more
+
+        asyncio.run(wait_for_it())
+        written = path.stat().st_ino
+        saver.save()
+        assert path.stat().st_ino == written
+        gallery.withdraw_consents("alice", actor)
+        saver.save()
+        assert path.stat().st_ino != written
+        path.unlink()
+        path.mkdir()
+        gallery.delete_subject("alice", actor)
+        with caplog.at_level(logging.WARNING):
+            saver.save()
+        assert "snapshot not written" in caplog.text
