@@ -50,12 +50,12 @@ def rotate_keys(
     """
     with open_gallery(state, erasing=True) as gallery:
         keeper = gallery.maintenance
-        before = keeper.outdated()
-        if prepare or not (before.subjects or before.templates):
+        if not keeper.rotation_is_due():
             keeper.add_key_versions(_kinds(what))
         if prepare:
-            _tell(keeper, keeper.outdated(), as_json, done=0)
+            _tell_prepared(as_json)
             return
+        keeper.begin_rotation()
         total, done = keeper.outdated().subjects, list[int]()
         with _stopping() as stop:
             left = keeper.rotate_keys(local_actor(), _progress(done, total), stop)
@@ -103,6 +103,13 @@ def _stopping() -> "Iterator[Callable[[], bool]]":
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell_prepared(as_json: bool) -> None:
+    if as_json:
+        output.result_json({"prepared": True})
+    else:
+        output.result("The new secrets are made and not used yet: copy them to every service, then run this again")
 
 
 def _tell(keeper: "Maintenance", left: "Outdated", as_json: bool, done: int) -> None:

@@ -332,8 +332,7 @@ class Gallery:
 
     def refresh(self, progress: Progress | None = None) -> int:
         """Follow what other processes committed; returns the revision reached.  A replica calls it periodically."""
-        if not self._realm.vault.current:
-            self._realm.adopt_secrets()
+        self._realm.follow_secrets()
         revision = self._view.catch_up(progress)
         removals = self._view.removals
         if removals != self._removals_seen:

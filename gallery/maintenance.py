@@ -80,17 +80,24 @@ class Maintenance:
         return self._eraser.prove(receipt, further_files)
 
     def add_key_versions(self, kinds: Sequence[KeyKind]) -> dict[KeyKind, int]:
-        """Make the next version of these secrets where they lie, and use it from now on; returns the numbers.
+        """Make the next version of these secrets where they lie; nobody seals under it before `begin_rotation`.
 
-        Raises ConfigError where only an operator can make one.
+        Returns the numbers.  Raises ConfigError where only an operator can make one.
         """
-        added = {kind: self._realm.vault.add_version(kind) for kind in kinds}
-        self._realm.adopt_secrets()
-        return added
+        return {kind: self._realm.vault.add_version(kind) for kind in kinds}
 
     def key_versions(self) -> dict[KeyKind, int]:
         """The versions that seal now."""
         return {"realm": self._realm.vault.realm_key_version, "rotation": self._realm.vault.rotation_version}
+
+    def rotation_is_due(self) -> bool:
+        """Whether a rotation was prepared and has not begun, or has begun and is not done to its end."""
+        prepared = any(self._realm.vault.unadopted().values())
+        return prepared or self.outdated() != Outdated(0, 0) or rekeying.unfinished(self._realm)
+
+    def begin_rotation(self) -> None:
+        """Seal under the newest secrets there are from now on, in every process of the realm as soon as it follows."""
+        self._realm.adopt_secrets(begin=True)
 
     def rotate_keys(
         self, actor: Actor, progress: Callable[[int], None] | None = None, stop: Stop | None = None
@@ -101,6 +108,7 @@ class Maintenance:
         started again.  progress: told the number of subjects done.  Returns what is left: zeros when complete.
         Raises GalleryError if a long reader keeps the old keys' bytes in a log: to be run again.
         """
+        self.begin_rotation()
         done, after = 0, 0
         while not (stop is not None and stop()):
             with changing(self._realm, self._view) as writing:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, insert, select
 
 from duetface.errors import GalleryError
-from gallery.keys import KeyKind, KeyProvider
+from gallery.keys import KINDS, KeyKind, KeyProvider
 from gallery.ledger import GENESIS, Ledger, to_us
 from gallery.records import Clock
 from gallery.schema import realms, secrets, subject_keys, templates
@@ -52,14 +52,25 @@ class Realm:
             if ledger.revision != before:
                 announce(self.store, connection)
 
-    def adopt_secrets(self) -> None:
-        """Use the newest secrets there are, after checking each version against what the store was made with.
+    def adopt_secrets(self, *, begin: bool = False) -> None:
+        """Use the newest secrets that are in use, after checking each version against what the store was made with.
 
+        begin: those that are there and nobody has used yet are in use from now on, for every process of the realm.
         Raises GalleryError for a wrong key, or a missing version that stored rows still need.
         """
         with self.store.writing() as connection:
-            _check_and_record(self.store, connection, self.realm_id, self.vault, self.now_us())
-        self.vault.adopt()
+            in_use = _check_and_record(self.store, connection, self.realm_id, self.vault, self.now_us(), begin=begin)
+        self.vault.adopt(in_use)
+
+    def follow_secrets(self) -> None:
+        """Adopt what another process has begun to use; a version that merely lies there is left alone."""
+        unadopted = self.vault.unadopted()
+        if not any(unadopted.values()):
+            return
+        with self.store.reading() as connection:
+            in_use = {kind: _versions_in_use(connection, self.realm_id, kind) for kind in KINDS}
+        if any(unadopted[kind] & in_use[kind] for kind in KINDS):
+            self.adopt_secrets()
 
     def now_us(self) -> int:
         """The present, as the store writes it."""
@@ -78,7 +89,8 @@ def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, d
             if not create:
                 raise GalleryError(f"{store.name} has no realm of this name: check the configuration's realm")
             realm_id = _insert_realm(connection, name, to_us(clock()))
-        _check_and_record(store, connection, realm_id, vault, to_us(clock()))
+        in_use = _check_and_record(store, connection, realm_id, vault, to_us(clock()), begin=False)
+    vault.adopt(in_use)
     realm = Realm(realm_id, name, store, vault, clock)
     vault.learn_by(realm.adopt_secrets)
     return realm
@@ -108,11 +120,24 @@ def _insert_realm(connection: Connection, name: str, now_us: int) -> int:
     return int(made[0]) if made is not None else 0
 
 
-def _check_and_record(store: SqlStore, connection: Connection, realm_id: int, vault: Vault, now_us: int) -> None:
+def _check_and_record(
+    store: SqlStore, connection: Connection, realm_id: int, vault: Vault, now_us: int, *, begin: bool
+) -> dict[KeyKind, set[int]]:
+    """Check every version; record new ones where a rotation begins, or none that is there was ever used.
+
+    Returns those in use.
+    """
     for kind, in_use in _IN_USE.items():
         checks = {version: vault.check_value(kind, version) for version in vault.versions(kind)}
         _check_secrets(store, connection, realm_id, kind, checks, in_use)
-        _record_new(connection, realm_id, kind, checks, now_us)
+        if begin or not checks.keys() & _versions_in_use(connection, realm_id, kind):
+            _record_new(connection, realm_id, kind, checks, now_us)
+    return {kind: _versions_in_use(connection, realm_id, kind) for kind in KINDS}
+
+
+def _versions_in_use(connection: Connection, realm_id: int, kind: KeyKind) -> set[int]:
+    statement = select(secrets.c.version).where(secrets.c.realm_id == realm_id, secrets.c.kind == kind)
+    return set(connection.execute(statement).scalars())
 
 
 def _check_secrets(
@@ -144,8 +169,7 @@ def _uses(connection: Connection, realm_id: int, column: ColumnElement[int], ver
     return connection.execute(statement).first() is not None
 
 
-def _record_new(connection: Connection, realm_id: int, kind: str, checks: dict[int, bytes], now_us: int) -> None:
-    known = select(secrets.c.version).where(secrets.c.realm_id == realm_id, secrets.c.kind == kind)
-    for version in sorted(checks.keys() - set(connection.execute(known).scalars())):
+def _record_new(connection: Connection, realm_id: int, kind: KeyKind, checks: dict[int, bytes], now_us: int) -> None:
+    for version in sorted(checks.keys() - _versions_in_use(connection, realm_id, kind)):
         values = {"realm_id": realm_id, "kind": kind, "version": version, "created_at_us": now_us}
         connection.execute(insert(secrets).values(values | {"check_value": checks[version]}))

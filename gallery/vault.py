@@ -5,7 +5,7 @@ copied or renamed inside the database no longer opens.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from duetface.errors import GalleryError
 from gallery import sealing
 from gallery.index import Vectors
-from gallery.keys import KeyKind, KeyProvider, versions_of
+from gallery.keys import KINDS, KeyKind, KeyProvider, versions_of
 from gallery.rotation import orthogonal_matrix, rotate, transfer_matrix
 
 
@@ -61,9 +61,12 @@ class Vault:
         self._learn: Callable[[], None] = self.adopt
         self.adopt()
 
-    def adopt(self) -> None:
-        """Use the newest secrets that the provider has from now on; whoever calls knows that they are the store's."""
-        realm_versions, rotation_versions = self._keys.realm_key_versions(), self._keys.rotation_versions()
+    def adopt(self, in_use: Mapping[KeyKind, Container[int]] | None = None) -> None:
+        """Seal from now on under the newest secrets that the provider has, of those `in_use` (None: of all)."""
+        held: dict[KeyKind, tuple[int, ...]] = {kind: self.versions(kind) for kind in KINDS}
+        if in_use is not None:
+            held = {kind: tuple(version for version in held[kind] if version in in_use[kind]) for kind in KINDS}
+        realm_versions, rotation_versions = held["realm"], held["rotation"]
         # One takes some 0.4 s at D = 512: now, and not in the first requests, each of which would make its own.
         for version in rotation_versions:
             self._matrix(version)
@@ -77,10 +80,12 @@ class Vault:
         """Every version that the provider has now, adopted or not."""
         return versions_of(self._keys, kind)
 
-    @property
-    def current(self) -> bool:
-        """Whether the newest secrets that the provider has are adopted."""
-        return (self._realm_versions, self._rotation_versions) == (self.versions("realm"), self.versions("rotation"))
+    def unadopted(self) -> dict[KeyKind, set[int]]:
+        """Versions that the provider has and nobody here seals under: made for a rotation that has not begun."""
+        return {
+            "realm": set(self.versions("realm")) - set(self._realm_versions),
+            "rotation": set(self.versions("rotation")) - set(self._rotation_versions),
+        }
 
     def add_version(self, kind: KeyKind) -> int:
         """Make the next version of a secret, to be adopted; returns its number.  See KeyProvider.add_version."""

@@ -60,14 +60,18 @@ def test_keys_come_from_variables_and_are_named_when_missing(
 def test_a_rotation_of_variables_asks_the_operator_for_the_next(
     run: Run, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First version 2 beside the files, which moves everybody; then version 3, which nobody has made yet."""
+    """First version 2 beside the files, to which everybody moves; then version 3, which nobody has made yet."""
     choose(state, "environment")
-    for kind in ("REALM", "ROTATION"):
-        monkeypatch.setenv(f"DUETFACE_{kind}_KEY_2", base64.b64encode(os.urandom(32)).decode())
-    before = dict(os.environ)
+    seconds = {f"DUETFACE_{kind}_KEY_2": base64.b64encode(os.urandom(32)).decode() for kind in ("REALM", "ROTATION")}
+    for name, value in seconds.items():
+        monkeypatch.setenv(name, value)
+    moved = run("gallery", "rotate-keys", "--state", state, "--json")
+    assert (moved.code, json.loads(moved.out)["versions"]) == (0, {"realm": 2, "rotation": 2}), moved.err
+    assert "DUETFACE_REALM_KEY_2" not in os.environ
+    for name, value in seconds.items():
+        monkeypatch.setenv(name, value)
     asked = run("gallery", "rotate-keys", "--state", state)
     one_line(asked, "set the environment variable DUETFACE_REALM_KEY_3 to what `openssl rand -base64 32` prints")
-    assert "DUETFACE_REALM_KEY_2" in before and "DUETFACE_REALM_KEY_2" not in os.environ
 
 
 def test_a_realm_is_served_and_its_keys_rotated_in_a_token(

@@ -261,7 +261,7 @@ def test_erasures_under_an_older_realm_key_are_searched_beside_newer_ones(world)
     world.enrol("bob", 2)
     with a_reader(world):
         world.gallery.delete_subject("alice", OPERATOR)
-        world.reopen(HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32}))
+        world.reopen(HeldKeys({1: b"r" * 32, 2: b"R" * 32}, {1: b"s" * 32})).maintenance.begin_rotation()
         world.gallery.delete_subject("bob", OPERATOR)
     assert world.gallery.complete_erasures() == 0
     assert completed(world, within_s=0)

@@ -37,6 +37,8 @@ def test_rotating_keys_changes_every_secret_and_no_answer(world):
     three_people(world)
     before, old = answers(world.gallery), world.sqlite("SELECT sealed_key FROM subject_keys")
     gallery = world.reopen(BOTH)
+    assert gallery.maintenance.outdated() == Outdated(0, 0)
+    gallery.maintenance.begin_rotation()
     assert gallery.maintenance.outdated() == Outdated(3, 6)
     assert gallery.maintenance.rotate_keys(OPERATOR) == Outdated(0, 0)
     assert answers(gallery) == pytest.approx(before)
@@ -353,6 +355,34 @@ def test_a_running_service_answers_all_through_a_rotation_that_another_process_d
     assert answers(world.reopen(FileKeys(world.folder / "keys"))) == pytest.approx(before)
 
 
+def test_a_version_that_merely_lies_there_is_used_by_nobody_before_the_rotation_begins(filed):
+    """It is copied to every machine first: whoever sealed under it at once would lock out those that lack it."""
+    world, service = filed
+    operator = world.gallery.maintenance
+    operator.add_key_versions(["realm", "rotation"])
+    assert operator.rotation_is_due()
+    service.refresh()
+    with Gallery.open(world.url, "hq", FileKeys(world.folder / "keys"), world.clock, OPTIONS) as restarted:
+        for gallery in (service, restarted, world.gallery):
+            assert gallery.maintenance.key_versions() == {"realm": 1, "rotation": 1}
+        restarted.create_subject("dora", "", consent(world.clock), OPERATOR)
+        restarted.add_template("dora", SPACE, person(4), 0.5, "d", OPERATOR)
+    assert world.sqlite("SELECT max(realm_key_version) FROM subject_keys") == [(1,)]
+    operator.begin_rotation()
+    service.refresh()
+    assert service.maintenance.key_versions() == {"realm": 2, "rotation": 2}
+    assert operator.rotate_keys(OPERATOR) == Outdated(0, 0)
+    assert not operator.rotation_is_due()
+
+
+def test_an_empty_realm_may_begin_anew_with_other_secrets(world):
+    """Nothing is sealed under the first ones: they need not be kept for the sake of their number."""
+    gallery = world.reopen(NEW)
+    assert gallery.maintenance.key_versions() == {"realm": 2, "rotation": 2}
+    three_people(world)
+    assert set(answers(gallery)) == {"alice", "bob", "carl"}
+
+
 def test_an_enrolment_in_the_middle_of_a_rotation_is_found_after_it(filed):
     """The service may still turn by the old rotation: what it stores says so, and the next round moves it."""
     world, service = filed
@@ -377,6 +407,8 @@ def test_a_wrong_new_key_on_a_replica_is_refused_and_nothing_is_sealed_under_it(
         world.gallery.maintenance.add_key_versions(["realm", "rotation"])
         for kind in ("realm", "rotation"):
             FileKeys(tmp_path / "other").add_version(kind, 2)
+        replica.refresh()
+        world.gallery.maintenance.begin_rotation()
         with pytest.raises(GalleryError, match=r"was made with another realm key \(version 2\)"):
             replica.refresh()
         replica.create_subject("eve", "", consent(world.clock), OPERATOR)
