@@ -1,7 +1,9 @@
 """Moving a realm from SQLite to a real PostgreSQL while it is used."""
 
+import contextlib
 import itertools
 import secrets
+import sqlite3
 import threading
 from dataclasses import replace
 
@@ -22,7 +24,7 @@ from gallery.store import SqlStore
 from gallery.transfer import GROWING, OF_SUBJECT, WHOLE
 from gallery.view import changing
 from tests.conformance.conftest import postgresql_url
-from tests.servers import postgres_server
+from tests.servers import PostgresServer, postgres_server
 from tests.unit.gallery.world import KEYS, OPERATOR, OPTIONS, SPACE, World, consent, person
 
 ANCHORS = range(1, 9)
@@ -398,6 +400,37 @@ def test_a_move_that_cannot_be_meant_is_refused(world, place):
         move(world.url, place, "lab")
     with pytest.raises(GalleryError, match="server cannot be reached"):
         move(world.url, "postgresql://127.0.0.1:1/nowhere", "hq")
+
+
+def test_a_server_that_goes_away_in_the_middle_of_a_move_costs_a_second_run(world):
+    """One line, the old place in charge; the same call goes on once the server is back."""
+    server = PostgresServer()
+
+    def stop(what: str, _count: int) -> None:
+        if what == "changes followed":
+            server.stop()
+
+    with pytest.raises(GalleryError, match="server cannot be reached"):
+        move(world.url, server.url, "hq", stop)
+    world.enrol("late", 31)
+    server.start()
+    report = move(world.url, server.url, "hq")
+    assert report.revision == world.gallery.revision
+    assert everything(world.url) == everything(server.url)
+    server.discard()
+
+
+def test_a_source_that_somebody_else_keeps_locked_is_not_switched(world, place, monkeypatch):
+    """The pause cannot begin: nothing is marked, and the next run switches."""
+    monkeypatch.setattr(SqlStore.__init__, "__kwdefaults__", {"create": False, "busy_timeout_ms": 200})
+    with contextlib.closing(sqlite3.connect(world.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(GalleryError, match="another process holds its write lock"):
+            moved_to(place, world)
+        other.execute("ROLLBACK")
+    assert world.gallery.maintenance.moved_to() is None
+    moved_to(place, world)
+    assert everything(world.url) == everything(place)
 
 
 def test_every_table_of_the_schema_is_moved_or_stays_on_purpose():
