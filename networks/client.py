@@ -1,7 +1,7 @@
 """The client network: from the channels that stay, where to look; only one-channel masks leave it.
 
 Figure's form (docs/method.md 1.5): mask = norm(mean over channels of f, times the face region). Small enough
-for the device: about 25 M multiply-accumulates at upsampling 1, a twentieth of the teacher's.
+for the device: 17 M multiply-accumulates at upsampling 1, a twenty-fifth of the teacher's; 27 M above.
 
 At a higher upsampling the same network looks at 28 x 28 means of blocks, four to each of its 14 x 14 cells: a
 block then spans less than a pixel or two, and no mask is finer than that.

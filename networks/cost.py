@@ -18,7 +18,12 @@ def multiply_accumulates(network: Path) -> int:
 
     Raises ModelError if a shape stays unknown.
     """
-    graph = shape_inference.infer_shapes(onnx.load(str(network))).graph
+    model = onnx.load(str(network))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = 1  # one face: then reshapes can be followed too
+    del model.graph.value_info[:]
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = _shapes(graph)
     try:
         return sum(_of_node(node, shapes) for node in graph.node)
@@ -37,7 +42,7 @@ def _of_node(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _shapes(graph: onnx.GraphProto) -> Shapes:
-    """By name, of every value, constant and weight; the batch counts as one."""
+    """By name, of every value, constant and weight that is known to the last dimension."""
     shapes: Shapes = {item.name: list(item.dims) for item in graph.initializer}
     for node in graph.node:
         for attribute in node.attribute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from duetface.errors import DuetFaceError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from training.config import FitConfig
 
 MISUSE = 2  # something that was named is missing, damaged or of another kind
@@ -34,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds train/, teacher/, lfw_dev/")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "train", help="decoded crops and embeddings")
+    parser.add_argument("--crops", type=Path, help="faces.csv with zips, tar shards, or a folder a person (DATA/train)")
     commands = parser.add_subparsers(required=True)
 
     fit = commands.add_parser("fit", help="train a split's networks; continues if RUN has a checkpoint")
@@ -43,12 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.set_defaults(run_command=_fit)
 
     prepare = commands.add_parser("prepare", help="decode the crops, embed them with the teacher, find the faces")
+    prepare.add_argument("--teacher", default="", help="another ONNX file, or a name in DATA/teacher")
+    prepare.add_argument("--no-regions", action="store_true", help="look everywhere: where LiteRT is not installed")
     prepare.set_defaults(run_command=_prepare)
 
     publish = commands.add_parser("publish", help="export a run to ONNX with manifests, calibration and cards")
     publish.add_argument("--weights", type=Path, required=True, help="final.pt or checkpoint.pt of a run")
     publish.add_argument("--split", default="r1")
     publish.add_argument("--space", default="r1-1", help="name of the template space to write")
+    for option, of in (("--precision", "server"), ("--client-precision", "client")):
+        publish.add_argument(option, default="float32", choices=["float32", "int8"], help=f"of the {of} network")
     publish.add_argument("--note", default="", help="what else the card must say of how the weights came to be")
     publish.set_defaults(run_command=_publish)
 
@@ -94,6 +102,10 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=int, default=1)
 
 
+def _crops(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.crops or arguments.data / "train")
+
+
 def _teacher(arguments: argparse.Namespace, named: str = "") -> Path:
     """A config's teacher: a path, or the name of a file in the data's teacher folder."""
     folder = Path(arguments.data) / "teacher"
@@ -113,7 +125,7 @@ def _train(arguments: argparse.Namespace, config: FitConfig, run: Path, start_fr
     if config.teacher:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         embeddings = embeddings_of(teacher, arguments.cache, TorchTeacher(teacher, device))
-    fit(config, load(arguments.data / "train", arguments.cache, embeddings), teacher, run, start_from)
+    fit(config, load(_crops(arguments), arguments.cache, embeddings), teacher, run, start_from)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -137,31 +149,51 @@ def _ablate(arguments: argparse.Namespace) -> None:
 
 def _prepare(arguments: argparse.Namespace) -> None:
     import numpy as np
+    import torch
+
+    from training import datasets
+    from training.teacher import TorchTeacher
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    region = _everywhere if arguments.no_regions else _region_finder()
+    teacher = _teacher(arguments, arguments.teacher)
+    embed = TorchTeacher(teacher, device)
+    datasets.prepare(_crops(arguments), arguments.cache, None if arguments.teacher else embed, region)
+    if arguments.teacher:
+        datasets.embeddings_of(teacher, arguments.cache, embed)
+    rows = np.load(arguments.cache / "crops.npy", mmap_mode="r").shape[0]
+    print(f"{rows} faces in {arguments.cache}")
+
+
+def _everywhere(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return crop[..., 0] * 0 + 1
+
+
+def _region_finder() -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The face mesh's region; needs LiteRT, which a lent GPU machine may not have (--no-regions)."""
+    import numpy as np
 
     from duetface.region import region_of_interest
-    from training import datasets
+    from training.datasets import CROP
     from training.production import CropHull
-    from training.teacher import TeacherEmbedder
 
     hull = CropHull(ROOT / "models", threads=2)
-    datasets.prepare(
-        arguments.data / "train",
-        arguments.cache,
-        TeacherEmbedder(_teacher(arguments), threads=2),
-        lambda crop: (region_of_interest(hull(crop), datasets.CROP) > 0).astype(np.uint8),
-    )
+    return lambda crop: (region_of_interest(hull(crop), CROP) > 0).astype(np.uint8)
 
 
 def _publish(arguments: argparse.Namespace) -> None:
     from training.datasets import load
-    from training.publish import publish
+    from training.publish import Publication, publish
 
-    faces = load(arguments.data / "train", arguments.cache)
-    done = publish(
-        arguments.split, arguments.space, arguments.weights, faces, arguments.models, arguments.threads, arguments.note
-    )
-    print(f"{done.split_folder}: masks within {done.client_parity:.1e} of torch")
-    print(f"{done.space_folder}: embeddings within {done.server_parity:.1e} of torch")
+    wanted = Publication(
+        arguments.split, arguments.space, arguments.precision, arguments.client_precision, arguments.note,
+        arguments.threads,
+    )  # fmt: skip
+    parity = publish(wanted, arguments.weights, load(_crops(arguments), arguments.cache), arguments.models)
+    print(f"client network, float32: within {parity.client:.1e} of torch")
+    print(f"server network, float32: within {parity.server:.1e} of torch")
+    for name, (mean, least) in parity.quantised.items():
+        print(f"{name} network, int8: cosine to float32 {mean:.4f} in the mean, {least:.4f} at least")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -201,7 +233,7 @@ def _steps(arguments: argparse.Namespace) -> None:
     from training.datasets import load
     from training.steps import measure_steps
 
-    for row in measure_steps(split_named(arguments.split), load(arguments.data / "train", arguments.cache)):
+    for row in measure_steps(split_named(arguments.split), load(_crops(arguments), arguments.cache)):
         print(json.dumps(row))
 
 

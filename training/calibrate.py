@@ -7,6 +7,7 @@ lfw_raw_dev) may set a threshold.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from training.datasets import Faces
 from training.production import ProductionPath
 
 PICTURES_PER_PERSON = 4  # else the few people with dozens of pictures would be most of the sample
+FMRS = (1e-3, 1e-4, 1e-5)  # at which the card states what the sample shows
 TAIL = 3000  # impostor similarities kept: with 800,000 comparisons, FMR up to about 4e-3
 GENUINE_KEPT = 1000  # quantiles of the genuine similarities
 # The labels are not perfect: a pair of "different" people that the unprotected teacher finds this alike
@@ -26,14 +28,25 @@ SAME_PERSON = 0.5
 FAMILIES = "fiw"
 
 
-def calibrate(path: ProductionPath, faces: Faces) -> Calibration:
-    """Embed the held-out people and compare all of them with all."""
+@dataclass(frozen=True)
+class SourceFigures:
+    """Comparisons within one source set, and how many went wrong at each threshold of FMRS."""
+
+    people: int
+    impostor: int
+    genuine: int
+    false_matches: tuple[int, ...]
+    false_non_matches: tuple[int, ...]
+
+
+def calibrate(path: ProductionPath, faces: Faces) -> tuple[Calibration, dict[str, SourceFigures]]:
+    """Embed the held-out people and compare all of them with all; also figures by source set, for the card."""
     rows = sample_rows(faces)
     embeddings, _ = path.embed(np.asarray(faces.crops[row]) for row in rows)
     of_families = faces.source[rows] == FAMILIES
     impostor, genuine, mislabelled = comparisons(embeddings, faces.teacher[rows], faces.identity[rows], of_families)
     sets = ", ".join(np.unique(faces.source[rows]))
-    return Calibration(
+    calibration = Calibration(
         n_impostor=len(impostor),
         n_identities=len(np.unique(faces.identity[rows])),
         impostor_tail=tuple(float(value) for value in np.sort(impostor)[-TAIL:]),
@@ -46,6 +59,28 @@ def calibrate(path: ProductionPath, faces: Faces) -> Calibration:
             f"data {faces.digest[:16]}"
         ),
     )
+    thresholds = [calibration.threshold_at(fmr) for fmr in FMRS if fmr >= calibration.smallest_fmr]
+    return calibration, by_source(embeddings, faces, rows, thresholds)
+
+
+def by_source(
+    embeddings: NDArray[np.float32], faces: Faces, rows: NDArray[np.int64], thresholds: list[float]
+) -> dict[str, SourceFigures]:
+    """Each source set's people compared among themselves at the thresholds of all, since no other labels are known."""
+    figures = {}
+    for name in np.unique(faces.source[rows]):
+        mine = faces.source[rows] == name
+        chosen = rows[mine]
+        relatives = np.full(len(chosen), name == FAMILIES)
+        impostor, genuine, _ = comparisons(embeddings[mine], faces.teacher[chosen], faces.identity[chosen], relatives)
+        figures[str(name)] = SourceFigures(
+            people=len(np.unique(faces.identity[chosen])),
+            impostor=len(impostor),
+            genuine=len(genuine),
+            false_matches=tuple(int((impostor >= threshold).sum()) for threshold in thresholds),
+            false_non_matches=tuple(int((genuine < threshold).sum()) for threshold in thresholds),
+        )
+    return figures
 
 
 def sample_rows(faces: Faces) -> NDArray[np.int64]:

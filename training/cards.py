@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from duetface.manifest import SpaceManifest
 from duetface.spec import SplitSpec
 from gallery.calibration import Calibration
+from training.calibrate import FMRS, SourceFigures
+
+if TYPE_CHECKING:
+    from training.publish import Parity
 
 CAUTION = """## Licence and limits
 
-The weights start from, and are distilled from, InsightFace's `w600k_mbf`, which is licensed for
-**non-commercial research only**; the same holds for these weights.
-The code around them is Apache-2.0.
+{licence}.
 The training faces come from public research sets without demographic labels, so nothing is known
 about how error rates differ between groups of people: measure on your own before you rely on them.
 """
@@ -32,7 +34,7 @@ SERVERS = {
 }
 
 
-def split_card(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+def split_card(spec: SplitSpec, client: nn.Module, parity: Parity, licence: str) -> str:
     """README.md of a split's folder."""
     rows = "\n".join(
         f"| `{plane.name}` | {' x '.join(map(str, plane.shape))} | {plane.bits} | {plane.codec} |"
@@ -50,27 +52,38 @@ Digest `{spec.digest.hex()}`.
 |---|---|---|---|---|
 {rows}
 
-{CAUTION}
+{CAUTION.format(licence=licence)}
 {LEAKS[spec.family]}
 """
 
 
-def _fixed(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+def _quantised(parity: Parity, which: str) -> str:
+    if which not in parity.quantised:
+        return ""
+    mean, least = parity.quantised[which]
+    return (
+        f"\nThe file is int8: its cosine to float32 is {mean:.4f} in the mean, {least:.4f} at least, on held-out faces."
+    )
+
+
+def _fixed(spec: SplitSpec, client: nn.Module, parity: Parity) -> str:
     return f"""Upsampling {spec.upsampling}, 8 x 8 block DCT of full-range YCbCr.
 Of the 64 channels of each colour plane, {len(spec.client_channels)} stay on the device
 ({_listed(spec.client_channels)}; channel = 8 x vertical + horizontal frequency),
 {len(spec.server_channels)} are sent.
 
 `client.onnx` makes the masks on the device: {_parameters(client):,} parameters.
-It differs from the torch module by at most {parity:.1e} (masks lie in [0, 1])."""
+In float32 it differs from the torch module by at most {parity.client:.1e} (masks lie in [0, 1]).
+{_quantised(parity, "client")}"""
 
 
-def _learned(spec: SplitSpec, client: nn.Module, parity: float) -> str:
+def _learned(spec: SplitSpec, client: nn.Module, parity: Parity) -> str:
     return f"""8 x 8 block DCT of full-range YCbCr; every channel stays on the device.
 `client.onnx` reads {len(spec.client_channels)} of the 64 channels of each colour plane there
 ({_listed(spec.client_channels)}; channel = 8 x vertical + horizontal frequency), without the outermost blocks,
 and makes one vector of them: {_parameters(client):,} parameters.
-It differs from the torch module by at most {parity:.1e} (its values have unit variance)."""
+In float32 it differs from the torch module by at most {parity.client:.1e} (its values have unit variance).
+{_quantised(parity, "client")}"""
 
 
 def _listed(channels: tuple[int, ...]) -> str:
@@ -81,13 +94,15 @@ def space_card(
     space: SpaceManifest,
     spec: SplitSpec,
     calibration: Calibration,
+    sources: Mapping[str, SourceFigures],
     server: nn.Module,
-    parity: float,
+    parity: Parity,
     run: Mapping[str, Any],
     note: str,
 ) -> str:
     """README.md of a space's folder."""
-    points = "\n".join(_operating_point(calibration, fmr) for fmr in (1e-3, 1e-4, 1e-5))
+    supported = [fmr for fmr in FMRS if fmr >= calibration.smallest_fmr]
+    points = "\n".join(_operating_point(calibration, fmr) for fmr in supported)
     seen = f"{int(run['faces']):,} faces seen (augmented; {run.get('training_faces', 19061):,} different ones)"
     commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
     return f"""# Template space `{space.name}`
@@ -98,7 +113,9 @@ Digest `{space.digest.hex()}`.
 
 Training: {seen} in {run["seconds"] / 60:.0f} minutes on two shared CPU cores{commit}.
 {note}
-`server.onnx` differs from the torch module by at most {parity:.1e} a component of the unit embedding.
+In float32 `server.onnx` differs from the torch module by at most {parity.server:.1e} a component of the unit
+embedding.
+{_quantised(parity, "server")}
 Accuracy: docs/accuracy.md.
 
 ## Thresholds
@@ -111,9 +128,33 @@ From {calibration.n_impostor:,} comparisons of {calibration.n_identities} people
 
 Comparisons that share a person hang together, so the true intervals are wider.
 
-{CAUTION}
+### By source set
+
+People of one set among themselves, at the thresholds above; no false match seen in n comparisons says
+that the rate is below 3 / n at 95 % (rule of three).
+
+| set | people | FMR at {" / ".join(f"{fmr:g}" for fmr in supported)} (comparisons) | FNMR at the same (comparisons) |
+|---|---|---|---|
+{_by_source(sources)}
+
+{CAUTION.format(licence=space.licence)}
 {LEAKS[spec.family]}
 """
+
+
+def _by_source(sources: Mapping[str, SourceFigures]) -> str:
+    rows = []
+    for name, found in sources.items():
+        false = " / ".join(_rate(count, found.impostor) for count in found.false_matches)
+        missed = " / ".join(_rate(count, found.genuine) for count in found.false_non_matches)
+        rows.append(f"| {name} | {found.people} | {false} ({found.impostor:,}) | {missed} ({found.genuine:,}) |")
+    return "\n".join(rows)
+
+
+def _rate(count: int, trials: int) -> str:
+    if trials == 0:
+        return "-"
+    return f"{count / trials:.2g}" if count else f"< {3 / trials:.2g}"
 
 
 def _operating_point(calibration: Calibration, fmr: float) -> str:

@@ -41,14 +41,27 @@ class FitConfig:
     threads: int = 2
     checkpoint_minutes: float = 3.0
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value that no run can have: better now than after the data is loaded."""
+        choices = {"interaction": ("weighted", "gated"), "masks": ("own", "random"), "head": ("", "arcface", "adaface")}
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise ConfigError(f"{key} = {getattr(self, key)!r}: expected one of {allowed}")
+        for key in ("minutes", "faces", "batch", "learning_rate", "threads"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"{key} = {getattr(self, key)!r}: expected more than 0")
+
     @staticmethod
     def read(path: Path) -> FitConfig:
         """Raises ConfigError naming the file and the key that is unknown or missing."""
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
         unknown = sorted(set(raw) - {field.name for field in fields(FitConfig)})
         if unknown:
             raise ConfigError(f"{path}: unknown keys {unknown}")
         try:
             return FitConfig(**raw)
-        except TypeError as error:
+        except (TypeError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error

@@ -1,6 +1,7 @@
 """Crops, labels and the cache of what never changes between runs: pixels, teacher embeddings, face regions.
 
-A data folder holds `faces.csv` and zip shards of 112 x 112 crops (see `python -m training prepare --help`).
+A data folder holds `faces.csv` and zip shards of 112 x 112 crops, or tar shards, or one folder a person
+(docs/training.md).
 Decoding WebP, embedding with the teacher and running the face mesh cost minutes, so they are done once
 and kept under a cache folder that git ignores.
 """
@@ -17,6 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from duetface.errors import ConfigError
+from training.ingest import ingest
 
 CROP = 112
 COVERED = 0.9  # below this share of source picture, a crop carries black borders: treated as occluded
@@ -73,7 +77,7 @@ def load(folder: Path, cache: Path, teacher: str = "teacher.npy") -> Faces:
     for name in ("crops.npy", teacher, "regions.npy"):
         if not (cache / name).exists():
             raise FileNotFoundError(f"{cache / name} is missing: run `python -m training prepare --data {folder}`")
-    rows = _read_table(folder)
+    rows = _read_table(folder, cache)
     return Faces(
         crops=np.load(cache / "crops.npy", mmap_mode="r"),
         teacher=np.load(cache / teacher),
@@ -81,25 +85,30 @@ def load(folder: Path, cache: Path, teacher: str = "teacher.npy") -> Faces:
         identity=np.array([int(row["identity"] or -1) for row in rows], np.int64),
         cover=np.array([float(row["cover"]) for row in rows], np.float32),
         source=np.array([row["set"] for row in rows]),
-        digest=data_digest(folder),
+        digest=data_digest(folder, cache),
     )
 
 
 def prepare(
     folder: Path,
     cache: Path,
-    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
     region: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> None:
     """Fill the cache, skipping what is there.
 
-    embed: (B, 112, 112, 3) uint8 -> (B, 512) float32 unit.  region: (112, 112, 3) uint8 -> (112, 112) 0 or 1.
+    embed: (B, 112, 112, 3) uint8 -> (B, 512) float32 unit; None leaves that to embeddings_of.
+    region: (112, 112, 3) uint8 -> (112, 112) 0 or 1.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    if not (cache / "crops.npy").exists():
-        _decode_all(folder, cache / "crops.npy")
+    if (folder / "faces.csv").exists():
+        if not (cache / "crops.npy").exists():
+            _decode_all(folder, cache)
+    elif not (cache / "table.csv").exists():
+        for reason, count in ingest(folder, cache).items():
+            print(f"{count} pictures: {reason}")
     crops = np.load(cache / "crops.npy", mmap_mode="r")
-    if not (cache / "teacher.npy").exists():
+    if embed is not None and not (cache / "teacher.npy").exists():
         batches = [embed(crops[i : i + 64]) for i in range(0, len(crops), 64)]
         _save_whole(cache / "teacher.npy", np.concatenate(batches))
     if not (cache / "regions.npy").exists():
@@ -116,9 +125,9 @@ def embeddings_of(teacher: Path, cache: Path, embed: Callable[[NDArray[np.uint8]
     return name
 
 
-def data_digest(folder: Path) -> str:
-    """SHA-256 over names and sizes of the shards and the table: tells which data a run saw."""
-    digest = hashlib.sha256((folder / "faces.csv").read_bytes())
+def data_digest(folder: Path, cache: Path) -> str:
+    """SHA-256 over the table and names and sizes of the shards: tells which data a run saw."""
+    digest = hashlib.sha256(_table(folder, cache).read_bytes())
     for shard in sorted(folder.glob("faces-*.zip")):
         digest.update(f"{shard.name} {shard.stat().st_size}".encode())
     return digest.hexdigest()
@@ -158,10 +167,13 @@ def _parse_pair(line: str) -> tuple[str, str, bool]:
     return f"{person}_{int(first):04d}", f"{other}_{int(second):04d}", False
 
 
-def _decode_all(folder: Path, path: Path) -> None:
-    names = [row["name"] for row in _read_table(folder)]
+def _decode_all(folder: Path, cache: Path) -> None:
+    names = [row["name"] for row in _read_table(folder, cache)]
     by_name = dict(pair for shard in folder.glob("faces-*.zip") for pair in read_zip(shard))
-    _save_whole(path, np.stack([by_name[name] for name in names]))  # names run over all shards
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise ConfigError(f"{folder}: {len(missing)} pictures of faces.csv are in no shard, the first {missing[0]}")
+    _save_whole(cache / "crops.npy", np.stack([by_name[name] for name in names]))  # names run over all shards
 
 
 def _save_whole(path: Path, array: NDArray[np.generic]) -> None:
@@ -171,6 +183,17 @@ def _save_whole(path: Path, array: NDArray[np.generic]) -> None:
     partial.rename(path)  # an interrupted run leaves no half file under the real name
 
 
-def _read_table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "faces.csv").open(newline="", encoding="utf-8") as stream:
-        return sorted(csv.DictReader(stream), key=lambda row: row["name"])
+def _table(folder: Path, cache: Path) -> Path:
+    """The data's own table, or the one that ingest made of folders or tar shards."""
+    return folder / "faces.csv" if (folder / "faces.csv").exists() else cache / "table.csv"
+
+
+def _read_table(folder: Path, cache: Path) -> list[dict[str, str]]:
+    path = _table(folder, cache)
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    lacking = {"name", "set", "identity", "cover"} - set(rows[0] if rows else ())
+    if lacking:
+        raise ConfigError(f"{path} lacks the columns {sorted(lacking)}, or has no rows")
+    # The zip shards' table may come in any order; ingest wrote its own in the order of the crops.
+    return sorted(rows, key=lambda row: row["name"]) if path.parent == folder else rows

@@ -6,6 +6,7 @@ One loop, resumable, on CPU (bf16, channels last) or CUDA. Read it from fit() do
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from training.schedule import rate_factor
 from training.student import Student, read_weights
 
 REPORT_STEPS = 20
+BAR = 20  # characters
 CLIP_NORM = 5.0  # a bad batch (a black crop) must not throw the warm start away
 
 
@@ -78,7 +80,8 @@ def _train(run_state: Progress, faces: Faces, rows: NDArray[np.int64], run: Path
         if not here.first:
             continue
         if step % REPORT_STEPS == 0:
-            _report(run, {**run_state.spent, "progress": progress, "rate": rate, "loss": loss, "cosine": cosine})
+            row = {**run_state.spent, "progress": progress, "rate": rate, "loss": loss, "cosine": cosine}
+            _report(run, row, sys.stdout.isatty())
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             run_state.save(run / "checkpoint.pt")
             saved = time.monotonic()
@@ -124,10 +127,13 @@ def calibrate_inputs(student: Student, faces: Faces, rows: np.ndarray, count: in
     if not isinstance(client, ClientNetwork):
         return
     assert student.device_half.transform is not None
-    crops = np.stack([faces.crops[row] for row in rows[:: max(1, len(rows) // count)]])
-    rgb = torch.from_numpy(crops).permute(0, 3, 1, 2).float().to(client.input_scale.device)
-    stays, _ = student.device_half.transform(rgb)
-    client.input_scale.copy_(1 / stays.square().mean(dim=(0, 2, 3)).sqrt()[:, None, None])
+    power = torch.zeros_like(client.input_scale).flatten()
+    spread = rows[:: max(1, len(rows) // count)]
+    for some in np.array_split(spread, max(1, len(spread) // 16)):  # at upsampling 8 a picture becomes 10 MB
+        rgb = torch.from_numpy(np.stack([faces.crops[row] for row in some])).permute(0, 3, 1, 2).float()
+        stays, _ = student.device_half.transform(rgb.to(power.device))
+        power += stays.square().mean(dim=(2, 3)).sum(dim=0) / len(spread)
+    client.input_scale.copy_(1 / power.sqrt()[:, None, None])
 
 
 class Clock:
@@ -142,11 +148,15 @@ class Clock:
         return time.monotonic() - self._start
 
 
-def _report(run: Path, row: dict[str, float]) -> None:
+def _report(run: Path, row: dict[str, float], terminal: bool) -> None:
+    """One line of curves.csv and one to read: a bar that stays in its place on a terminal, else line after line."""
     append_curve(run, row)
-    speed = row["faces"] / max(row["seconds"], 1e-9)
+    filled, seconds = round(BAR * row["progress"]), max(row["seconds"], 1e-9)
+    left = seconds * (1 - row["progress"]) / row["progress"] if row["progress"] else math.nan
     print(
-        f"{row['progress']:6.1%}  {int(row['faces']):8d} faces  {speed:5.1f}/s  "
-        f"loss {row['loss']:.4f}  cosine {row['cosine']:.4f}",
+        f"{'#' * filled}{'.' * (BAR - filled)} {row['progress']:6.1%}  {int(row['faces']):8d} faces  "
+        f"{row['faces'] / seconds:5.1f}/s  loss {row['loss']:.4f}  cosine {row['cosine']:.4f}  "
+        f"{left / 60:5.0f} min left",
+        end="\r" if terminal else "\n",
         flush=True,
     )

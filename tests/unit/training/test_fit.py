@@ -174,3 +174,20 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     path.write_text('split = "r1"')
     with pytest.raises(ConfigError, match="minutes"):
         FitConfig.read(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('interaction = "sigmoid"', r"x.toml: interaction = 'sigmoid': expected one of \('weighted', 'gated'\)"),
+        ('head = "cosface"', "head = 'cosface'"),
+        ("batch = 0", "batch = 0: expected more than 0"),
+        ("batch =", "x.toml cannot be read"),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused(line: str, message: str, tmp_path: Path) -> None:
+    """Before the data is loaded and the first minutes are spent."""
+    path = tmp_path / "x.toml"
+    path.write_text(f'split = "r1"\nminutes = 1\nfaces = 1\n{line}\n')
+    with pytest.raises(ConfigError, match=message):
+        FitConfig.read(path)
