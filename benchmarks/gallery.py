@@ -266,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--real-time",
         action="store_true",
-        help="measure at real-time priority, on a machine that others use too (root)",
+        help="at real-time priority, on a machine that others use too (root); Linux takes 50 ms of each second back "
+        "from it (sched_rt_runtime_us), which stand in its p99",
     )
     parser.add_argument("--cache", type=Path, default=CACHE, help="where what is slow to make is kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
