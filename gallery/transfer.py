@@ -13,13 +13,11 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, func, insert, select
 
 from duetface.errors import GalleryError
-from gallery.schema import NEVER_US, audit, changes, followers, metadata, realms
+from gallery.schema import NEVER_US, audit, changes, metadata, realms
 from gallery.store import SqlStore
 
-# Who follows the old database says nothing of the new one.
-_STAYS = (realms, followers)
 GROWING = {changes: changes.c.revision, audit: audit.c.audit_id}
-_OTHERS = [table for table in metadata.sorted_tables if table not in _STAYS and table not in GROWING]
+_OTHERS = [table for table in metadata.sorted_tables if table is not realms and table not in GROWING]
 # Parents come before their children, so that rows can be inserted in this order and deleted in the reverse.
 OF_SUBJECT = [table for table in _OTHERS if "subject_key" in table.c]
 WHOLE = [table for table in _OTHERS if "subject_key" not in table.c]
