@@ -101,8 +101,6 @@ def space_card(
     note: str,
 ) -> str:
     """README.md of a space's folder."""
-    supported = [fmr for fmr in FMRS if fmr >= calibration.smallest_fmr]
-    points = "\n".join(_operating_point(calibration, fmr) for fmr in supported)
     seen = f"{int(run['faces']):,} faces seen (augmented; {run.get('training_faces', 19061):,} different ones)"
     commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
     return f"""# Template space `{space.name}`
@@ -118,7 +116,17 @@ embedding.
 {_quantised(parity, "server")}
 Accuracy: docs/accuracy.md.
 
-## Thresholds
+{_thresholds(calibration, sources)}
+
+{CAUTION.format(licence=space.licence)}
+{LEAKS[spec.family]}
+"""
+
+
+def _thresholds(calibration: Calibration, sources: Mapping[str, SourceFigures]) -> str:
+    supported = [fmr for fmr in FMRS if fmr >= calibration.smallest_fmr]
+    points = "\n".join(_operating_point(calibration, fmr) for fmr in supported)
+    return f"""## Thresholds
 
 From {calibration.n_impostor:,} comparisons of {calibration.n_identities} people: {calibration.sample}.
 
@@ -135,11 +143,7 @@ that the rate is below 3 / n at 95 % (rule of three).
 
 | set | people | FMR at {" / ".join(f"{fmr:g}" for fmr in supported)} (comparisons) | FNMR at the same (comparisons) |
 |---|---|---|---|
-{_by_source(sources)}
-
-{CAUTION.format(licence=space.licence)}
-{LEAKS[spec.family]}
-"""
+{_by_source(sources)}"""
 
 
 def _by_source(sources: Mapping[str, SourceFigures]) -> str:

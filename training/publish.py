@@ -81,6 +81,7 @@ def publish(wanted: Publication, weights: Path, faces: Faces, models: Path) -> P
     if student.client is None:
         raise ConfigError(f"split {wanted.split} has no client network: it is for measuring and is never published")
     split_folder, space_folder = models / "splits" / wanted.split, models / "spaces" / wanted.space
+    _refuse_other_precision(space_folder, wanted)
     for folder in (split_folder, space_folder):
         folder.mkdir(parents=True, exist_ok=True)
     spec = registry.split_named(wanted.split)
@@ -101,6 +102,15 @@ def publish(wanted: Publication, weights: Path, faces: Faces, models: Path) -> P
     text = space_card(manifest, spec, calibration, by_source, student.server, parity, facts, wanted.note)
     (space_folder / "README.md").write_text(text, encoding="utf-8")
     return parity
+
+
+def _refuse_other_precision(folder: Path, wanted: Publication) -> None:
+    """Templates of the two forms do not compare: one name must not become the other under a gallery."""
+    if not (folder / "space.json").exists():
+        return
+    there = json.loads((folder / "space.json").read_text(encoding="utf-8"))["precision"]
+    if there != wanted.precision:
+        raise ConfigError(f"space {wanted.space} is there in {there}: give the {wanted.precision} one another --space")
 
 
 def _space_manifest(wanted: Publication, spec: SplitSpec, folder: Path, facts: Mapping[str, Any]) -> SpaceManifest:

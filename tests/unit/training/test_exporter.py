@@ -87,6 +87,22 @@ def test_what_cannot_be_published_is_said(faces: Faces, exporter: Exporter, tmp_
         publish(Publication("twin", "twin-1"), tmp_path / "twin.pt", faces, tmp_path)
 
 
+def test_a_space_does_not_change_its_precision(tmp_path: Path, faces: Faces) -> None:
+    """`--precision int8` without a new name would replace the space that a gallery's templates live in."""
+    torch.save(
+        {
+            "split_digest": registry.split_named("r1").digest.hex(),
+            "average": Student("r1", None).state_dict(),
+            "state": {"faces": 1, "seconds": 1.0},
+        },
+        tmp_path / "r1.pt",
+    )
+    (tmp_path / "spaces" / "r1-1").mkdir(parents=True)
+    (tmp_path / "spaces" / "r1-1" / "space.json").write_text('{"precision": "float32"}')
+    with pytest.raises(ConfigError, match="is there in float32: give the int8 one another --space"):
+        publish(Publication("r1", "r1-1", precision="int8"), tmp_path / "r1.pt", faces, tmp_path)
+
+
 def test_a_card_tells_rates_by_source_set_and_what_was_not_seen(published_space: tuple) -> None:  # type: ignore[type-arg]
     """No false match in 3,000 comparisons is no rate of zero: below 1e-3 (rule of three)."""
     manifest, spec, calibration = published_space
