@@ -1,4 +1,4 @@
-"""`python -m training prepare | fit | publish | evaluate | ablate | steps`: see --help of each."""
+"""`python -m training prepare | fit | publish | evaluate | ablate | steps | blocks`: see --help of each."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     steps = commands.add_parser("steps", help="bytes and signal kept by choices of the quantiser's steps")
     steps.add_argument("--split", default="r1")
     steps.set_defaults(run_command=_steps)
+    blocks = commands.add_parser("blocks", help="what of the teacher its embedding rests on (docs/adr/0040)")
+    blocks.set_defaults(run_command=_blocks)
     _add_models(publish)
     return parser
 
@@ -235,6 +237,15 @@ def _steps(arguments: argparse.Namespace) -> None:
 
     for row in measure_steps(split_named(arguments.split), load(_crops(arguments), arguments.cache)):
         print(json.dumps(row))
+
+
+def _blocks(arguments: argparse.Namespace) -> None:
+    from networks.teacher import load_teacher
+    from training.blocks import leave_out
+    from training.datasets import load
+
+    for left_out in leave_out(load_teacher(_teacher(arguments)), load(_crops(arguments), arguments.cache)):
+        print(f"{left_out.what:20} {left_out.cosine:.3f}", flush=True)
 
 
 if __name__ == "__main__":
