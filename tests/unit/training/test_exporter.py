@@ -1,5 +1,6 @@
 """Int8 files: close to float32, small, and a second space does not make a new split."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import pytest
 import torch
 
 from duetface.errors import ConfigError
+from duetface.manifest import SpaceManifest
+from duetface.types import ProtectedFace
 from networks import registry
 from networks.cost import multiply_accumulates
 from networks.equalise import equalise
 from networks.mobile_face_net import MobileFaceNet
 from networks.registry import Form
+from recognition_service.embedder import Embedder
 from training.calibrate import SourceFigures
 from training.cards import space_card, split_card
 from training.datasets import Faces
 from training.exporter import Exporter
 from training.publish import Parity, Publication, publish
+from training.record import write_json
 from training.student import Student
 
 
@@ -54,6 +59,33 @@ def test_the_int8_server_answers_as_the_float_one(exporter: Exporter, tmp_path: 
     sizes = [(tmp_path / name).stat().st_size for name in ("int8.onnx", "float.onnx")]
     assert sizes[0] < 0.32 * sizes[1]
     assert multiply_accumulates(tmp_path / "int8.onnx") == multiply_accumulates(tmp_path / "float.onnx")
+    served(exporter, tmp_path)
+
+
+def served(exporter: Exporter, folder: Path) -> None:
+    """The service's embedder opens the int8 space: a face alone or among others gets one and the same template."""
+    spec = registry.split_named("r1")
+    manifest = SpaceManifest(
+        "r1-int8", spec.digest, "int8.onnx", hashlib.sha256((folder / "int8.onnx").read_bytes()).hexdigest(), "int8",
+        512, {}, "none", "none", "none",
+    )  # fmt: skip
+    write_json(folder / "space.json", manifest.to_dict())
+    embedder = Embedder.load(folder, spec)
+    random = np.random.default_rng(1)
+    faces = [
+        ProtectedFace(
+            spec.digest,
+            {
+                plane.name: random.integers(-9, 9, plane.shape).astype(np.int8) if plane.signed
+                else random.integers(0, 16, plane.shape).astype(np.uint8)
+                for plane in spec.planes
+            },
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    together, alone = embedder.embed(faces), embedder.embed(faces[1:2])
+    assert float(together[1] @ alone[0]) > 0.99999
+    assert embedder.space_digest == manifest.digest
 
 
 def test_a_client_file_that_answers_alike_is_left_as_it_is(exporter: Exporter, tmp_path: Path) -> None:
