@@ -1,5 +1,6 @@
 """A real service on a loopback port with mutual TLS, and certificates of every kind to ask it with."""
 
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ from recognition_service.config import load_config
 from recognition_service.network import Network
 from recognition_service.running import RunningService
 from recognition_service.state import create_state
+from tests.conformance.conftest import postgresql_url
 from tests.fakes.network import ProjectionEmbedder, fake_network, probe_of
 from tests.integration.raw import Caller
+from tests.servers import postgres_server
 
 REALM = "test.example"
 
@@ -143,3 +146,11 @@ def enrol(client: Client, subject_id: str, person: int, captures: int = 2, parti
     for capture in range(captures):
         revision = client.add_template(subject_id, probe_of(person, capture), partition=partition).revision
     return revision
+
+
+@pytest.fixture
+def place() -> Iterator[str]:
+    """An empty database of the tests' PostgreSQL, to which a realm may be moved."""
+    name = f"move_{secrets.token_hex(8)}"
+    yield postgresql_url(name)
+    postgres_server().run(f"DROP DATABASE {name} WITH (FORCE)")

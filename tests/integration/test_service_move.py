@@ -1,11 +1,8 @@
 """A running service whose realm is moved to PostgreSQL under it: no restart, nothing acknowledged lost."""
 
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from cli.main import main
 from duetface.client import Client
@@ -13,18 +10,8 @@ from duetface.errors import ServiceError
 from duetface.identity import Role
 from duetface.types import Outcome
 from gallery.store import SqlStore
-from tests.conformance.conftest import postgresql_url
 from tests.fakes.network import probe_of
 from tests.integration.conftest import Site, consent, enrol
-from tests.servers import postgres_server
-
-
-@pytest.fixture
-def place() -> Iterator[str]:
-    """An empty database of the tests' PostgreSQL."""
-    name = f"move_{secrets.token_hex(8)}"
-    yield postgresql_url(name)
-    postgres_server().run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def persist(call: Callable[[], object]) -> None:
