@@ -60,3 +60,4 @@ def test_kill_9_in_the_middle_of_an_enrolment_loses_nothing(store, index, databa
     report = json.loads(done.stdout)
     assert report["kills"] == KILLS
     assert report["acknowledged_changes"] > 0
+    assert (report["lost"], report["half_there"], report["index_differs"]) == (0, 0, 0)

@@ -3,7 +3,7 @@
 python -m tests.unit.gallery.crash_driver [FOLDER] [--kills 200] [--seed 1] [--out benchmarks/results/chaos.json]
 
 Each round forks a child that changes the gallery and writes every acknowledged change to a pipe, kills it by
-SIGKILL, opens the gallery in another child, and compares.  Prints one JSON line; exits 1 at the first loss.
+SIGKILL, opens the gallery in another child, and compares.  Prints one JSON line; exits 1 if anything was found.
 A program of its own, since forking is safe only before any thread was started.
 """
 
@@ -30,6 +30,25 @@ CLOCK = StandingClock()
 # Every so many subjects a snapshot is written, so that kills hit that as well, and starts begin from one.
 SNAPSHOT_EVERY = 4
 MOST_CHANGES = 40
+
+
+# What a look afterwards may find, by the exit status of the child that looks.
+FINDINGS = {10: "lost", 11: "half_there", 12: "index_differs"}
+
+
+class Finding(Exception):
+    """Something that a kill must never leave behind."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        """kind: one of FINDINGS."""
+        super().__init__(what)
+        self.status = next(status for status, name in FINDINGS.items() if name == kind)
+
+
+def require(kind: str, holds: bool, what: str) -> None:
+    """Raises Finding unless it holds."""
+    if not holds:
+        raise Finding(kind, what)
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ def in_child(work: Callable[[], object]) -> int:
         except BaseException as error:  # noqa: BLE001  (whatever it is, the parent must not go on in this child)
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             sys.stderr.flush()
-        os._exit(1)
+            os._exit(error.status if isinstance(error, Finding) else 1)
     return child
 
 
@@ -95,30 +114,32 @@ def check(site: Site, acknowledged: dict[str, int | None]) -> None:
     surprises = []
     for name, captures in acknowledged.items():
         if captures is None:
-            assert name not in stored, f"{name} was erased and is back"
+            require("half_there", name not in stored, f"{name} was erased and is back")
         elif name not in stored:
             surprises.append(name)  # its erasure may have been in flight
         elif stored[name] != captures:
-            assert stored[name] == captures + 1, f"{name} lost templates: {stored[name]} of {captures}"
+            require("lost", stored[name] == captures + 1, f"{name} has {stored[name]} templates of {captures}")
             surprises.append(name)
+    gone = [name for name in surprises if name not in stored]
+    require("lost", all(int(name[1:]) % 3 == 0 for name in gone), f"{gone} were enrolled and not erased")
     surprises += [name for name in stored if name not in acknowledged]
-    assert len(surprises) <= 1, f"more than one change in flight: {surprises}"
-    assert all(int(name[1:]) % 3 == 0 for name in surprises if name in acknowledged and name not in stored)
+    require("half_there", len(surprises) <= 1, f"more than one change in flight: {surprises}")
     revisions = [change.revision for change in gallery.changes(limit=10**6)]
-    assert revisions == list(range(1, gallery.revision + 1)), "the feed has a gap"
-    assert gallery.verify_audit() == gallery.revision, "audit and feed differ"
+    require("lost", revisions == list(range(1, gallery.revision + 1)), "the feed has a gap")
+    require("half_there", gallery.verify_audit() == gallery.revision, "audit and feed differ")
     check_index(gallery, stored)
 
 
 def check_index(gallery: Gallery, stored: dict[str, int]) -> None:
     """The index holds the store's templates and no other, and finds each of the newest by its own capture."""
     report = gallery.maintenance.check(SPACE, 1.0)
-    assert report.templates == sum(stored.values()), "templates without a subject"
-    assert (report.missing, report.stale) == ((), ()), "index and store differ"
+    require("half_there", report.templates == sum(stored.values()), "templates without a subject")
+    require("index_differs", (report.missing, report.stale) == ((), ()), "index and store differ")
     for name in sorted(stored, key=lambda name: int(name[1:]))[-5:]:
         for captures in range(1, stored[name] + 1):
             (match,) = gallery.identify(person(int(name[1:]), captures, dimension=DIMENSION), SPACE)
-            assert match.subject_id == name and match.cosine_similarity > 0.9999, f"{name} is not found"
+            found = match.subject_id == name and match.cosine_similarity > 0.9999
+            require("index_differs", found, f"{name} is not found")
 
 
 def settle(site: Site) -> dict[str, int | None]:
@@ -141,10 +162,12 @@ def settle(site: Site) -> dict[str, int | None]:
     return stored
 
 
-def one_round(site: Site, acknowledged: dict[str, int | None], start: int, instants: random.Random) -> int:
+def one_round(
+    site: Site, acknowledged: dict[str, int | None], start: int, instants: random.Random
+) -> tuple[int, str | None]:
     """Kill somewhere in the first changes, at a random instant, or in one of ten rounds while the gallery opens.
 
-    Returns how many changes were acknowledged in it.
+    Returns how many changes were acknowledged in it, and what was found afterwards that must not be.
     """
     read, write = os.pipe()
     child = in_child(lambda: change_until_killed(site, start, write))
@@ -161,29 +184,26 @@ def one_round(site: Site, acknowledged: dict[str, int | None], start: int, insta
     for line in lines:
         verb, name, captures = line.split(" ")
         acknowledged[name] = int(captures) if verb == "+" else None
-    if os.waitpid(in_child(lambda: check(site, acknowledged)), 0)[1] != 0:
-        sys.exit(1)
-    return len(lines)
+    status = os.waitstatus_to_exitcode(os.waitpid(in_child(lambda: check(site, acknowledged)), 0)[1])
+    if status not in (0, *FINDINGS):
+        sys.exit(1)  # the gallery does not even open; why was said
+    return len(lines), FINDINGS.get(status)
 
 
 def run(site: Site, kills: int, seed: int) -> dict[str, int | str]:
-    """All rounds; exits 1 at the first loss."""
+    """All rounds, and what was found in them."""
     instants = random.Random(seed)
     if os.waitpid(in_child(lambda: site.open(create=True)), 0)[1] != 0:
         sys.exit(1)
-    changes = 0
+    changes, found = 0, dict.fromkeys(FINDINGS.values(), 0)
     for number in range(kills):
         acknowledged = settle(site)
-        changes += one_round(site, acknowledged, 1 + number * 10**4, instants)
-    return {
-        "kills": kills,
-        "seed": seed,
-        "index": site.index.kind.value,
-        "acknowledged_changes": changes,
-        "lost": 0,
-        "half_there": 0,
-        "index_differs": 0,
-    }
+        more, finding = one_round(site, acknowledged, 1 + number * 10**4, instants)
+        changes += more
+        if finding is not None:
+            found[finding] += 1
+    about = {"kills": kills, "seed": seed, "index": site.index.kind.value, "acknowledged_changes": changes}
+    return {**about, **found}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -208,6 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     sys.stdout.write(json.dumps(report) + "\n")
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    sys.exit(any(report[name] for name in FINDINGS.values()))
 
 
 if __name__ == "__main__":

@@ -17,3 +17,4 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
     report = json.loads(done.stdout)
     assert report["kills"] == 6
     assert report["acknowledged_changes"] > 0
+    assert (report["lost"], report["half_there"], report["index_differs"]) == (0, 0, 0)
