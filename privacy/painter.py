@@ -38,7 +38,9 @@ class Painter:
     def step(self, rows: NDArray[np.int64]) -> float:
         """One step of both networks; returns the decoder's loss."""
         real = torch.from_numpy(self._rgb[rows]).to(self._device).permute(0, 3, 1, 2).float()
-        made = self.decoder(to_tensors(self._observed, rows, self._device))
+        # Convolutions in bf16 take 0.4 of the time on a CPU with AMX; sums, norms and the loss stay float32.
+        with torch.autocast(torch.device(self._device).type, torch.bfloat16):
+            made = self.decoder(to_tensors(self._observed, rows, self._device)).float()
         if self.critic is not None and self.critic_optimiser is not None:
             self.critic_optimiser.zero_grad()
             torch.autograd.backward(self.critic.own_loss(made, real))
