@@ -184,8 +184,11 @@ def _save_whole(path: Path, array: NDArray[np.generic]) -> None:
 
 
 def _table(folder: Path, cache: Path) -> Path:
-    """The data's own table, or the one that ingest made of folders or tar shards."""
-    return folder / "faces.csv" if (folder / "faces.csv").exists() else cache / "table.csv"
+    """The data's own table, or the one that ingest made of folders or tar shards; FileNotFoundError without either."""
+    for table in (folder / "faces.csv", cache / "table.csv"):
+        if table.exists():
+            return table
+    raise FileNotFoundError(f"{folder} has no faces.csv and {cache} no table.csv: run `python -m training prepare`")
 
 
 def _read_table(folder: Path, cache: Path) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from cli.main import main
 from duetface.client import Client
 from duetface.identity import Role
-from duetface.manifest import ModelCatalogue, load_space, models_root
+from duetface.manifest import ModelCatalogue, models_root
 from duetface.types import Outcome, Probe, ProtectedFace
 from edge_agent.agent import run_agent
 from edge_agent.config import AgentConfig
@@ -34,6 +34,7 @@ from recognition_service.network import Network
 from recognition_service.running import RunningService
 from tests.integration.conftest import Realm, consent
 
+DEFAULT = ModelCatalogue(models_root()).default_space().name
 MOVING = Models(next_split="r1-new", next_space="r1-new-1")
 
 
@@ -202,13 +203,13 @@ def test_the_status_tells_who_has_not_moved(
     """By space, and by name; JSON for scripts."""
     assert duetface(realm, "status") == 0
     told = capsys.readouterr().out
-    assert "to move to r1-1" in told
+    assert f"to move to {DEFAULT}" in told
     assert "2 subject(s)" in told
     assert "  bob\n  eve\n" in told
     assert duetface(realm, "status", "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert values["left_behind"] == ["bob", "eve"]
-    assert {space["space"]: space["subjects"] for space in values["spaces"]} == {"r1-1": 1, half_moved.hex()[:12]: 3}
+    assert {space["space"]: space["subjects"] for space in values["spaces"]} == {DEFAULT: 1, half_moved.hex()[:12]: 3}
     assert duetface(realm, "status", "--until", "soon") == 2
     assert "--until soon: expected a day such as 2027-03-31" in capsys.readouterr().err
 
@@ -219,7 +220,7 @@ def test_finishing_loses_nobody_unless_told_how_many(
     """Refused with their names; never before the day in config.toml; then done, and told."""
     assert duetface(realm, "finish", "--yes") == 2
     told = capsys.readouterr()
-    assert "2 people have not moved to r1-1 and would be lost" in told.err
+    assert f"2 people have not moved to {DEFAULT} and would be lost" in told.err
     assert "--lose 2" in told.err
     assert "bob" in told.out
     assert duetface(realm, "finish", "--lose", "1", "--yes") == 2
@@ -231,9 +232,9 @@ def test_finishing_loses_nobody_unless_told_how_many(
     assert f"the old space stays until {later}" in capsys.readouterr().err
     config.write_text(text, encoding="utf-8")
     assert duetface(realm, "finish", "--lose", "2", "--yes", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"to": "r1-1", "templates_erased": 3, "lost": ["bob", "eve"]}
+    assert json.loads(capsys.readouterr().out) == {"to": DEFAULT, "templates_erased": 3, "lost": ["bob", "eve"]}
     assert duetface(realm, "status") == 0
     assert "There is no other space to leave" in capsys.readouterr().err
     assert duetface(realm, "status", "--json") == 0
     (left,) = json.loads(capsys.readouterr().out)["spaces"]
-    assert left["space"] == load_space(models_root() / "spaces" / "r1-1").name
+    assert left["space"] == DEFAULT
