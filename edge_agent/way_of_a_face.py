@@ -27,6 +27,7 @@ Picture = NDArray[np.uint8]
 COEFFICIENTS = "coefficients"
 WIDEST_PX = 480
 COLUMNS = 4
+LONGEST_ROW = 5  # a learned split has five panels: one row, not one left over
 
 
 def draw_way_of_a_face(rgb_u8_hwc: Picture, outcome: Outcome, spec: SplitSpec, verdict: str, path: Path) -> None:
@@ -44,10 +45,11 @@ def draw_way_of_a_face(rgb_u8_hwc: Picture, outcome: Outcome, spec: SplitSpec, v
         raise ValueError("there is no probe whose way could be drawn")
     protected = next(face for face in outcome.probe.faces if face.split_digest == spec.digest)
     panels = list(_panels(rgb_u8_hwc, outcome.face, protected, spec, verdict))
-    rows = -(-len(panels) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 3.0 * rows), layout="constrained")
+    columns = len(panels) if len(panels) <= LONGEST_ROW else COLUMNS
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout="constrained")
     for place, (title, picture, below) in enumerate(panels, start=1):
-        _show(figure.add_subplot(rows, COLUMNS, place), title, picture, below)
+        _show(figure.add_subplot(rows, columns, place), title, picture, below)
     _save(figure, path)
 
 
