@@ -22,6 +22,7 @@ from networks.small_face_net import PICTURE, SmallFaceNet
 from networks.transform import register_constant
 
 CORNER = 4  # frequencies a side of the block that the client network looks at
+CORNER_CHANNELS = tuple(frequency.BLOCK * u + v for u in range(CORNER) for v in range(CORNER))
 BORDER = (14 * CORNER - PICTURE) // 2  # of the halved picture, in its pixels: one block of the crop
 HIDDEN = 2048
 
@@ -58,9 +59,10 @@ class LearnedClient(nn.Module):
     def __init__(self, spec: SplitSpec, teacher: MobileFaceNet) -> None:
         """spec: a split whose client channels are the lowest corner.  teacher: whose blocks the trunk starts from."""
         super().__init__()
-        corner = tuple(frequency.BLOCK * u + v for u in range(CORNER) for v in range(CORNER))
-        if spec.client_channels != corner or spec.plane("codes").shape != (EMBEDDING, 1, 1):
-            raise ValueError(f"split {spec.name}: this client network makes {EMBEDDING} codes of channels {corner}")
+        if spec.client_channels != CORNER_CHANNELS or spec.plane("codes").shape != (EMBEDDING, 1, 1):
+            raise ValueError(
+                f"split {spec.name}: this client network makes {EMBEDDING} codes of channels {CORNER_CHANNELS}"
+            )
         self.picture = LowPassPicture()
         self.trunk = SmallFaceNet(teacher)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from duetface.errors import ConfigError
-from duetface.frequency import BLOCK
 from duetface.spec import PlaneSpec, SplitSpec
 from duetface.splitting import CHANNELS
 from networks.client import ClientNetwork
-from networks.learned import CORNER, LearnedClient, LearnedServer
+from networks.learned import CORNER_CHANNELS, LearnedClient, LearnedServer
 from networks.mobile_face_net import EMBEDDING, MobileFaceNet
 from networks.server import ServerNetwork
 from networks.steps import high_pass_steps, published_steps
@@ -69,9 +68,8 @@ def twin_split() -> SplitSpec:
 
 def learned_split(name: str, bits: int, step: float) -> SplitSpec:
     """A vector of few bits in place of channels and masks; its values have unit variance before rounding."""
-    corner = tuple(BLOCK * u + v for u in range(CORNER) for v in range(CORNER))
     codes = PlaneSpec("codes", (EMBEDDING, 1, 1), bits, True, "stored", (step,))
-    return SplitSpec(name, 1, "learned", 112, "ycbcr-full-range", 1, BLOCK, corner, (), (codes,))
+    return SplitSpec(name, 1, "learned", 112, "ycbcr-full-range", 1, 8, CORNER_CHANNELS, (), (codes,))
 
 
 SPLITS = {

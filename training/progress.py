@@ -58,7 +58,7 @@ class Progress:
                 "form": form_to_plain(self.student),
                 "student": self.student.state_dict(),
                 "average": dict(self.average),
-                "objective": self.objective.state_dict(),
+                "head": self.objective.head.state_dict() if self.objective.head is not None else {},
                 "optimiser": self.optimiser.state_dict(),
                 "state": self.spent,
             },
@@ -70,7 +70,8 @@ class Progress:
         checkpoint = read_checkpoint(path, self.config.split)
         try:
             self.student.load_state_dict(checkpoint["student"])
-            self.objective.load_state_dict(checkpoint.get("objective", {}))
+            if self.objective.head is not None:
+                self.objective.head.load_state_dict(checkpoint.get("head", {}))
             self.optimiser.load_state_dict(checkpoint["optimiser"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ModelError(

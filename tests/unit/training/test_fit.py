@@ -10,7 +10,9 @@ import torch
 
 from duetface.errors import ConfigError, ModelError
 from networks import registry
+from networks.mobile_face_net import MobileFaceNet
 from networks.registry import Form
+from training import objective
 from training.batches import Batch, Samples, collate
 from training.config import FitConfig
 from training.datasets import Faces
@@ -83,6 +85,20 @@ def test_a_run_continues_only_with_its_own_networks(faces: Faces, tmp_path: Path
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(ModelError, match="holds no weights of a run"):
         started(faces, tmp_path)
+
+
+def test_a_run_with_hints_continues_after_they_have_ended(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher that gives them is no part of a run: its weights are not saved, and not asked for again."""
+    monkeypatch.setattr(objective, "load_teacher", lambda _path: MobileFaceNet())
+    learned = replace(CONFIG, split="l1", hint_weight=1.0)
+    progress = started(faces, tmp_path, learned)
+    step(progress, four(faces))
+    progress.save(tmp_path / "checkpoint.pt")
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["head"] == {}
+    again = started(faces, tmp_path, replace(learned, hint_weight=0.0))
+    assert all(torch.equal(value, progress.average[name]) for name, value in again.average.items())
 
 
 def test_a_checkpoint_tells_how_to_build_its_networks(faces: Faces, tmp_path: Path) -> None:
