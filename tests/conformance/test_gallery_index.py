@@ -1,85 +1,17 @@
 """One suite for every index: the same answers as the obvious computation, whatever is inside."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from duetface.errors import ContractError, GalleryError, MessageError
 from gallery.brute_force import BruteForceIndex
 from gallery.erasure import forms_of
-from gallery.faiss_exact import FaissExactIndex
-from gallery.faiss_rabitq import FaissRabitqIndex
 from gallery.fingerprints import Fingerprints
-from gallery.index import GalleryIndex, IndexChange
-from tests.servers import milvus_index, pgvector_index
+from gallery.index import IndexChange
+from tests.conformance.kinds import DIMENSION, KINDS, agree, every_index, filled, people
 from tests.unit.gallery.world import person
-
-DIMENSION = 64
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An index under test.
-
-    tolerance: of a cosine against float64.  Small chunks make the tests cross every edge.
-    examples: histories that are tried; few where each step is a round trip to a server.
-    """
-
-    name: str
-    make: Callable[[], GalleryIndex]
-    tolerance: float = 1e-6
-    examples: int = 25
-
-    def __str__(self) -> str:
-        """The test's name."""
-        return self.name
-
-
-KINDS = [
-    Kind("brute-force", lambda: BruteForceIndex(DIMENSION)),
-    Kind("faiss-exact", lambda: FaissExactIndex(DIMENSION)),
-    Kind("faiss-exact-small-chunks", lambda: FaissExactIndex(DIMENSION, chunk_rows=4)),
-    Kind("faiss-rabitq", lambda: FaissRabitqIndex(DIMENSION), 5e-5),
-    Kind("faiss-rabitq-small-segments", lambda: FaissRabitqIndex(DIMENSION, threads=2, segment_rows=8), 5e-5),
-    Kind("pgvector", lambda: pgvector_index(DIMENSION), examples=4),
-    Kind("milvus", lambda: milvus_index(DIMENSION), examples=3),
-]
-every_index = pytest.mark.parametrize("kind", KINDS, ids=str)
-
-
-def people(*numbers: int, capture: int = 0) -> np.ndarray:
-    """(N, D) captures of invented people."""
-    return np.stack([person(number, capture, dimension=DIMENSION) for number in numbers])
-
-
-def filled(kind: Kind, count: int) -> GalleryIndex:
-    """An index of people 1..count under their numbers."""
-    index = kind.make()
-    index.add(range(1, count + 1), people(*range(1, count + 1)))
-    return index
-
-
-def agree(kind: Kind, index: GalleryIndex, oracle: GalleryIndex, probes: np.ndarray, k: int) -> None:
-    """Same ids in the same order, cosines within tolerance; ids may swap only where cosines are that close."""
-    for found, expected in zip(index.search(probes, k), oracle.search(probes, k), strict=True):
-        assert len(found) == len(expected)
-        np.testing.assert_allclose(
-            [match.cosine_similarity for match in found],
-            [match.cosine_similarity for match in expected],
-            atol=kind.tolerance,
-        )
-        by_id = {match.template_id: match.cosine_similarity for match in expected}
-        for match in found:
-            near_the_edge = match.cosine_similarity < expected[-1].cosine_similarity + 2 * kind.tolerance
-            assert match.template_id in by_id or near_the_edge
-            if match.template_id in by_id:
-                assert match.cosine_similarity == pytest.approx(by_id[match.template_id], abs=kind.tolerance)
 
 
 @every_index
@@ -344,67 +276,3 @@ def test_readers_see_before_or_after_and_never_between(kind):
     for reader in readers:
         reader.join()
     assert wrong == []
-
-
-class IndexMachine(RuleBasedStateMachine):
-    """Any order of add, remove, restore and replay keeps index and oracle equal."""
-
-    kind: Kind
-
-    @initialize()
-    def begin(self) -> None:
-        """Both empty."""
-        self.index, self.oracle, self.ids = self.kind.make(), BruteForceIndex(DIMENSION), set[int]()
-
-    @rule(ids=st.lists(st.integers(1, 60), min_size=1, max_size=9, unique=True))
-    def add(self, ids: list[int]) -> None:
-        """Add those that are new; refuse if one is not."""
-        if self.ids & set(ids):
-            with pytest.raises(ContractError):
-                self.index.add(ids, people(*ids))
-            return
-        self.ids |= set(ids)
-        self.index.add(ids, people(*ids))
-        self.oracle.add(ids, people(*ids))
-
-    @rule(ids=st.lists(st.integers(1, 60), max_size=30))
-    def remove(self, ids: list[int]) -> None:
-        """Remove, present or not."""
-        assert self.index.remove(ids) == self.oracle.remove(ids) == len(self.ids & set(ids))
-        self.ids -= set(ids)
-
-    @rule(ids=st.lists(st.integers(1, 60), min_size=1, max_size=5, unique=True), gone=st.lists(st.integers(1, 60)))
-    def replay(self, ids: list[int], gone: list[int]) -> None:
-        """Replace and remove in one step."""
-        change = IndexChange(tuple(gone), tuple(ids), people(*ids))
-        self.index.replay([change])
-        self.oracle.replay([change])
-        self.ids = (self.ids - set(gone)) | set(ids)
-
-    @rule()
-    def compact(self) -> None:
-        """Tidy up, which must not be noticed."""
-        self.index.compact()
-
-    @rule()
-    def restart(self) -> None:
-        """Go on with what a snapshot restores."""
-        restored = self.kind.make()
-        restored.restore(self.index.snapshot())
-        self.index = restored
-
-    @invariant()
-    def equal(self) -> None:
-        """Compared at every step."""
-        agree(self.kind, self.index, self.oracle, people(5, 70), 7)
-        assert self.index.statistics().templates == len(self.ids)
-
-
-@every_index
-def test_any_history_equals_the_oracle(kind):
-    """Hypothesis looks for the order of operations that breaks it."""
-    machine = type("Machine", (IndexMachine,), {"kind": kind}).TestCase
-    machine.settings = settings(
-        max_examples=kind.examples, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    machine().runTest()
