@@ -29,12 +29,18 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairSet:
     return read_bin(path)
 
 
+class NothingToLearn(nn.Module):
+    """An objective without a head."""
+
+    head = None
+
+
 def untrained(config: FitConfig, run: Path, runs: list[str]) -> None:
     """In the place of hours: saves the networks as they begin."""
     runs.append(run.name)
     student = Student(config.split, None)
     run.mkdir(parents=True)
-    Progress.of(config, student, nn.Module(), run).save(run / "final.pt")  # type: ignore[arg-type]  # nothing to train
+    Progress.of(config, student, NothingToLearn(), run).save(run / "final.pt")  # type: ignore[arg-type]
 
 
 def test_a_row_is_trained_once_and_gets_its_figures(pairs: PairSet, tmp_path: Path) -> None:
