@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.augment import augment
+from training.blends import Teacher, blend
 from training.datasets import COVERED, CROP, Faces
 
 AHEAD = 4  # batches prepared beforehand
+NOBODY = -1
 
 
 @dataclass(frozen=True)
 class Batch:
     """rgb: (B, 3, 112, 112) float32 0..255.  region: (B, 1, 112, 112).  teacher: (B, 512).  weight: (B,).
 
-    place: (B,) int64, each face's place among the rows that are trained on.
+    place: (B,) int64, each face's place among the rows that are trained on, NOBODY for a blend.
     """
 
     rgb: Tensor
@@ -47,9 +49,22 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], float,
 class Samples:
     """Faces in the order of the run: each pass a new permutation of the training rows."""
 
-    def __init__(self, faces: Faces, rows: NDArray[np.int64], seed: int, augmented: bool, occluded_weight: float):
-        """rows: which faces may be used.  occluded_weight: of crops with black borders."""
+    def __init__(
+        self,
+        faces: Faces,
+        rows: NDArray[np.int64],
+        seed: int,
+        augmented: bool,
+        occluded_weight: float,
+        blend_share: float = 0.0,
+        teacher: Teacher | None = None,
+    ) -> None:
+        """rows: which faces may be used.  occluded_weight: of crops with black borders.
+
+        blend_share: of the samples, for which the teacher is asked.
+        """
         self.faces, self.rows, self.seed, self.augmented = faces, rows, seed, augmented
+        self.blend_share, self.teacher = blend_share, teacher
         self._turn, self._places = -1, np.arange(len(rows))
         self.weight = np.where(faces.cover < COVERED, occluded_weight, 1.0)
 
@@ -59,10 +74,15 @@ class Samples:
         place = self._order(turn)[place]
         row = self.rows[place]
         region = np.unpackbits(self.faces.regions[row]).reshape(CROP, CROP)
-        rgb = np.asarray(self.faces.crops[row])
+        rgb, answer, weight = np.asarray(self.faces.crops[row]), self.faces.teacher[row], float(self.weight[row])
+        chance = np.random.default_rng([self.seed, position, 2])
+        if self.teacher is not None and chance.random() < self.blend_share:
+            other = self.faces.crops[self.rows[chance.integers(len(self.rows))]]
+            rgb, place, weight = blend(rgb, np.asarray(other), chance), NOBODY, 1.0
+            answer = self.teacher(rgb[None])[0]
         if self.augmented:
             rgb, region = augment(rgb, region, np.random.default_rng([self.seed, position, 1]))
-        return rgb, region, self.faces.teacher[row], float(self.weight[row]), int(place)
+        return rgb, region, answer, weight, int(place)
 
     def _order(self, turn: int) -> NDArray[np.int64]:
         if self._turn != turn:  # positions come in order: one permutation a pass

@@ -26,6 +26,7 @@ class FitConfig:
     naming_temperature: float = 0.05  # at a cosine of 0.55 to the own face, 19,000 others weigh as much as it
     hint_weight: float = 0.0  # of the maps of a learned client's stages (training.hints); for fixed splits 0
     hint_until: float = 0.5  # share of the run after which there are none: they cost as much as the step itself
+    blend_share: float = 0.0  # of the samples: faces of nobody, about which the teacher is asked (training.blends)
     occluded_weight: float = 0.5  # weight of crops with black borders (cover under 0.9)
     average_decay: float = 0.998  # of the running mean of the weights, a step: the last 500 steps or so
     head: str = ""  # "arcface" or "adaface": also name the person, where labels are known (training.heads)
@@ -50,6 +51,12 @@ class FitConfig:
         for key in ("minutes", "faces", "batch", "learning_rate", "threads"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key} = {getattr(self, key)!r}: expected more than 0")
+        if not 0 <= self.blend_share <= 1:
+            raise ConfigError(f"blend_share = {self.blend_share!r}: expected a share, 0 to 1")
+        if self.head and self.blend_share:
+            raise ConfigError(
+                f"blend_share = {self.blend_share!r}: a blend has no name for head = {self.head!r} to learn"
+            )
 
     @staticmethod
     def read(path: Path) -> FitConfig:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from networks.client import ClientNetwork
@@ -28,6 +27,7 @@ from training.progress import Progress
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
 from training.student import Student, read_weights
+from training.teacher import teacher_at_hand
 
 REPORT_STEPS = 20
 BAR = 20  # characters
@@ -55,17 +55,20 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
         objective = Objective(config, faces, rows, teacher).to(here.device)
         progress = Progress.of(config, student, objective, run)
         start_alike([student, objective], here)
-        state = _train(progress, faces, rows, run, here)
+        samples = Samples(
+            faces, rows, config.seed, config.augment, config.occluded_weight, config.blend_share,
+            teacher_at_hand(teacher, here.device) if config.blend_share else None,
+        )  # fmt: skip
+        state = _train(progress, samples, run, here)
         if here.first:
             progress.save(run / "final.pt")
             write_record(run, config, faces.digest, {**state, "training_faces": len(rows), "processes": here.world})
             plot_curves(run)
 
 
-def _train(run_state: Progress, faces: Faces, rows: NDArray[np.int64], run: Path, here: Workers) -> dict[str, float]:
+def _train(run_state: Progress, samples: Samples, run: Path, here: Workers) -> dict[str, float]:
     """The loop."""
     config, student = run_state.config, run_state.student
-    samples = Samples(faces, rows, config.seed, config.augment, config.occluded_weight)
     forward = torch.compile(student) if config.compile and here.device.type == "cuda" else student
     clock, saved, faces_a_step = Clock(run_state.seconds), time.monotonic(), config.batch * here.world
     loader = batches(samples, config.batch, run_state.faces, config.faces, here.rank, here.world)

@@ -39,14 +39,14 @@ class TeacherBank(nn.Module):
         self.register_buffer("identity", torch.from_numpy(identity), persistent=False)
 
     def forward(self, student: Tensor, row: Tensor, weight: Tensor) -> Tensor:
-        """student: (B, D) unit length.  row: (B,), each face's own row of the bank.  Returns a scalar."""
+        """student: (B, D) unit length.  row: (B,), each face's own row of the bank, or -1.  Returns a scalar."""
         logits = student @ self.embeddings.T / self.temperature  # (B, N)
         person = self.identity[row][:, None]
         same_person = (person == self.identity) & (person >= 0)
         same_person[torch.arange(len(row)), row] = False
         # Other pictures of the same person are neither right nor wrong.
         logits = logits.masked_fill(same_person, -torch.inf)
-        return (weight * nn.functional.cross_entropy(logits, row, reduction="none")).mean()
+        return (weight * nn.functional.cross_entropy(logits, row, reduction="none", ignore_index=-1)).mean()
 
 
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
