@@ -67,7 +67,11 @@ class InverseBlockDct(nn.Module):
     """
 
     basis: Tensor
-    shrink: Tensor
+    even: Tensor
+    odd: Tensor
+    top: Tensor
+    bottom: Tensor
+    upside_down: Tensor
     colour: Tensor
 
     def __init__(self, spec: SplitSpec) -> None:
@@ -80,7 +84,13 @@ class InverseBlockDct(nn.Module):
         register_constant(self, "basis", np.concatenate([chosen] * COMPONENTS)[:, None])  # (3 * S, 1, 8, 8)
         if self.upsampled:
             large = spec.crop * spec.upsampling
-            register_constant(self, "shrink", np.linalg.pinv(frequency.interpolation_matrix(spec.crop, large)))
+            even, odd = halves(np.linalg.pinv(frequency.interpolation_matrix(spec.crop, large)))
+            register_constant(self, "even", even)
+            register_constant(self, "odd", odd)
+            # Look-ups, since the shape of an exported flip stays unknown.
+            register_constant(self, "top", np.arange(even.shape[1]))
+            register_constant(self, "bottom", np.arange(large)[: even.shape[1] - 1 : -1])
+            register_constant(self, "upside_down", np.arange(len(even))[::-1])
         back = np.linalg.inv(frequency.RGB_TO_YCBCR) * (HIGH_PASS_GAIN / 127.5)
         register_constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
 
@@ -88,8 +98,27 @@ class InverseBlockDct(nn.Module):
         """(B, 3 * S, K, K) -> (B, 3, 112, 112)."""
         planes = nn.functional.conv_transpose2d(coefficients, self.basis, stride=frequency.BLOCK, groups=COMPONENTS)
         if self.upsampled:
-            planes = self.shrink @ planes @ self.shrink.T
+            planes = self._shrunk(self._shrunk(planes).transpose(-1, -2)).transpose(-1, -2)
         return nn.functional.conv2d(planes, self.colour)
+
+    def _shrunk(self, planes: Tensor) -> Tensor:
+        """(..., n * K, W) -> (..., K, W): the interpolation's pseudo-inverse, by `halves`."""
+        top, bottom = planes.index_select(-2, self.top), planes.index_select(-2, self.bottom)
+        even, odd = self.even @ (top + bottom), self.odd @ (top - bottom)
+        return torch.cat([even + odd, (even - odd).index_select(-2, self.upside_down)], dim=-2)
+
+
+def halves(matrix: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """(2 m, 2 n) that is the same upside down and back to front -> its parts on even and odd columns, (m, n) each.
+
+    A mirrored signal gives a mirrored answer, so two products of a quarter of the size do the work of the whole.
+    Raises ValueError for a matrix that is not so.
+    """
+    if not np.allclose(matrix, matrix[::-1, ::-1]):
+        raise ValueError("a mirrored signal does not give a mirrored answer: the matrix has no even and odd part")
+    rows, columns = matrix.shape[0] // 2, matrix.shape[1] // 2
+    near, far = matrix[:rows, :columns], matrix[:rows, columns:][:, ::-1]
+    return (near + far) / 2, (near - far) / 2
 
 
 class IntegratingInverse(nn.Module):

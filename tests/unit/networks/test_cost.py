@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from duetface.errors import ModelError
+from networks import registry
 from networks.cost import multiply_accumulates
+from networks.export import export_server
 
 
 def saved(
@@ -44,3 +46,15 @@ def test_a_shape_that_stays_unknown_is_named(tmp_path: Path) -> None:
     nodes = [helper.make_node("Conv", ["x", "absent"], ["y"])]
     with pytest.raises(ModelError, match=r"the shape of .* is unknown"):
         multiply_accumulates(saved(tmp_path / "n.onnx", nodes, ("batch", 2, 8, 8), {}))
+
+
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_a_split_costs_the_service_hardly_more_than_the_plain_picture(name: str, tmp_path: Path) -> None:
+    """At most a twentieth: the fixed inverse is all that the twin does not need."""
+    counts = {}
+    for split in (name, "twin"):
+        spec = registry.split_named(split)
+        _, server = registry.build(spec, None)
+        export_server(server, spec, tmp_path / f"{split}.onnx")
+        counts[split] = multiply_accumulates(tmp_path / f"{split}.onnx")
+    assert counts[name] <= 1.05 * counts["twin"]

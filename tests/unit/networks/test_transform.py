@@ -10,7 +10,7 @@ from duetface.quantisation import decode, quantise
 from duetface.spec import PlaneSpec, SplitSpec
 from duetface.splitting import join, split
 from networks import registry
-from networks.transform import HIGH_PASS_GAIN, BlockDct, InverseBlockDct, Quantiser
+from networks.transform import HIGH_PASS_GAIN, BlockDct, InverseBlockDct, Quantiser, halves
 
 
 @pytest.mark.parametrize("name", ["r1", "r2", "paper"])
@@ -67,3 +67,21 @@ def test_the_inverse_fills_missing_channels_with_zero(spec: SplitSpec) -> None:
     channels = join(stays, goes, spec.client_channels, spec.server_channels)
     got = InverseBlockDct(spec)(torch.from_numpy(goes)[None])
     assert torch.allclose(got, full(torch.from_numpy(channels)[None]), atol=1e-5)
+
+
+def test_halves_do_the_work_of_the_whole_matrix() -> None:
+    """Even and odd part of a signal, each by a quarter of the matrix."""
+    random = np.random.default_rng(1)
+    some = random.normal(size=(6, 10))
+    matrix = some + some[::-1, ::-1]
+    even, odd = halves(matrix)
+    signal = random.normal(size=10)
+    mirrored = signal[::-1]
+    of_even, of_odd = even @ (signal + mirrored)[:5], odd @ (signal - mirrored)[:5]
+    assert np.allclose(matrix @ signal, np.concatenate([of_even + of_odd, (of_even - of_odd)[::-1]]))
+
+
+def test_a_matrix_without_the_symmetry_has_no_halves() -> None:
+    """Better refused than wrong."""
+    with pytest.raises(ValueError, match="no even and odd part"):
+        halves(np.arange(8.0).reshape(2, 4))
