@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from duetface.errors import ConfigError
@@ -21,6 +21,40 @@ class CalibrationError(ConfigError):
 
 
 @dataclass(frozen=True)
+class SourceFigures:
+    """People of one source set compared among themselves, at the thresholds of the whole sample.
+
+    at_fmr: the FMRs of those thresholds.  impostor, genuine: comparisons.
+    false_matches, false_non_matches: how many went wrong at each.
+    """
+
+    people: int
+    impostor: int
+    genuine: int
+    at_fmr: tuple[float, ...]
+    false_matches: tuple[int, ...]
+    false_non_matches: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raises CalibrationError for counts that cannot be."""
+        if not len(self.at_fmr) == len(self.false_matches) == len(self.false_non_matches):
+            raise CalibrationError("a source set needs one count a threshold")
+        if any(count > self.impostor for count in self.false_matches):
+            raise CalibrationError("more false matches than impostor comparisons")
+        if any(count > self.genuine for count in self.false_non_matches):
+            raise CalibrationError("more false non-matches than genuine comparisons")
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> SourceFigures:
+        """From plain JSON values. Raises CalibrationError for an unknown or missing key."""
+        try:
+            counts: dict[str, Any] = {key: tuple(raw[key]) for key in ("at_fmr", "false_matches", "false_non_matches")}
+            return SourceFigures(**{**raw, **counts})
+        except (KeyError, TypeError) as error:
+            raise CalibrationError(f"figures of a source set: {error}") from error
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Impostor and genuine cosine similarities of one template space.
 
@@ -28,6 +62,7 @@ class Calibration:
     n_identities: different people behind them; comparisons of one person hang together, so the
     interval, which takes them as independent, is too narrow rather than too wide.
     genuine: similarities of the same person's pictures, ascending.  sample: where the pictures come from.
+    by_source: the same by source set, for people who ask how much rates differ; no threshold comes from it.
     """
 
     n_impostor: int
@@ -35,6 +70,7 @@ class Calibration:
     impostor_tail: tuple[float, ...]
     genuine: tuple[float, ...]
     sample: str
+    by_source: Mapping[str, SourceFigures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises CalibrationError for a sample that cannot be."""
@@ -91,12 +127,13 @@ class Calibration:
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> Calibration:
-        """The inverse of to_dict. Raises CalibrationError for an unknown or missing key."""
-        expected = {field.name for field in fields(Calibration)}
-        if set(raw) != expected:
+        """The inverse of to_dict. Raises CalibrationError for an unknown or missing key; only by_source may lack."""
+        expected = {known.name for known in fields(Calibration)}
+        if set(raw) | {"by_source"} != expected:
             raise CalibrationError(f"calibration has keys {sorted(raw)}, expected {sorted(expected)}")
-        values = {**raw, "impostor_tail": tuple(raw["impostor_tail"]), "genuine": tuple(raw["genuine"])}
-        return Calibration(**values)
+        sources = {name: SourceFigures.from_dict(figures) for name, figures in raw.get("by_source", {}).items()}
+        similarities = {key: tuple(raw[key]) for key in ("impostor_tail", "genuine")}
+        return Calibration(**{**raw, **similarities, "by_source": sources})
 
     def _allowed(self, fmr: float) -> int:
         """How many impostor comparisons may match."""

@@ -7,12 +7,13 @@ lfw_raw_dev) may set a threshold.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallery.calibration import Calibration
+from gallery.calibration import Calibration, SourceFigures
 from training.datasets import Faces
 from training.production import ProductionPath
 
@@ -28,19 +29,8 @@ SAME_PERSON = 0.5
 FAMILIES = "fiw"
 
 
-@dataclass(frozen=True)
-class SourceFigures:
-    """Comparisons within one source set, and how many went wrong at each threshold of FMRS."""
-
-    people: int
-    impostor: int
-    genuine: int
-    false_matches: tuple[int, ...]
-    false_non_matches: tuple[int, ...]
-
-
-def calibrate(path: ProductionPath, faces: Faces) -> tuple[Calibration, dict[str, SourceFigures]]:
-    """Embed the held-out people and compare all of them with all; also figures by source set, for the card."""
+def calibrate(path: ProductionPath, faces: Faces) -> Calibration:
+    """Embed the held-out people and compare all of them with all; also by source set."""
     rows = sample_rows(faces)
     embeddings, _ = path.embed(np.asarray(faces.crops[row]) for row in rows)
     of_families = faces.source[rows] == FAMILIES
@@ -59,14 +49,17 @@ def calibrate(path: ProductionPath, faces: Faces) -> tuple[Calibration, dict[str
             f"data {faces.digest[:16]}"
         ),
     )
-    thresholds = [calibration.threshold_at(fmr) for fmr in FMRS if fmr >= calibration.smallest_fmr]
-    return calibration, by_source(embeddings, faces, rows, thresholds)
+    thresholds = {fmr: calibration.threshold_at(fmr) for fmr in FMRS if fmr >= calibration.smallest_fmr}
+    return replace(calibration, by_source=by_source(embeddings, faces, rows, thresholds))
 
 
 def by_source(
-    embeddings: NDArray[np.float32], faces: Faces, rows: NDArray[np.int64], thresholds: list[float]
+    embeddings: NDArray[np.float32], faces: Faces, rows: NDArray[np.int64], thresholds: Mapping[float, float]
 ) -> dict[str, SourceFigures]:
-    """Each source set's people compared among themselves at the thresholds of all, since no other labels are known."""
+    """Each source set's people compared among themselves, since no other labels are known.
+
+    thresholds: of the whole sample, by FMR.
+    """
     figures = {}
     for name in np.unique(faces.source[rows]):
         mine = faces.source[rows] == name
@@ -77,8 +70,9 @@ def by_source(
             people=len(np.unique(faces.identity[chosen])),
             impostor=len(impostor),
             genuine=len(genuine),
-            false_matches=tuple(int((impostor >= threshold).sum()) for threshold in thresholds),
-            false_non_matches=tuple(int((genuine < threshold).sum()) for threshold in thresholds),
+            at_fmr=tuple(thresholds),
+            false_matches=tuple(int((impostor >= threshold).sum()) for threshold in thresholds.values()),
+            false_non_matches=tuple(int((genuine < threshold).sum()) for threshold in thresholds.values()),
         )
     return figures
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from duetface.manifest import SpaceManifest
 from duetface.spec import SplitSpec
-from gallery.calibration import Calibration
-from training.calibrate import FMRS, SourceFigures
+from gallery.calibration import Calibration, SourceFigures
+from training.calibrate import FMRS
 
 if TYPE_CHECKING:
     from training.publish import Parity
@@ -94,7 +94,6 @@ def space_card(
     space: SpaceManifest,
     spec: SplitSpec,
     calibration: Calibration,
-    sources: Mapping[str, SourceFigures],
     server: nn.Module,
     parity: Parity,
     run: Mapping[str, Any],
@@ -116,14 +115,14 @@ embedding.
 {_quantised(parity, "server")}
 Accuracy: docs/accuracy.md.
 
-{_thresholds(calibration, sources)}
+{_thresholds(calibration)}
 
 {CAUTION.format(licence=space.licence)}
 {LEAKS[spec.family]}
 """
 
 
-def _thresholds(calibration: Calibration, sources: Mapping[str, SourceFigures]) -> str:
+def _thresholds(calibration: Calibration) -> str:
     supported = [fmr for fmr in FMRS if fmr >= calibration.smallest_fmr]
     points = "\n".join(_operating_point(calibration, fmr) for fmr in supported)
     return f"""## Thresholds
@@ -143,7 +142,7 @@ that the rate is below 3 / n at 95 % (rule of three).
 
 | set | people | FMR at {" / ".join(f"{fmr:g}" for fmr in supported)} (comparisons) | FNMR at the same (comparisons) |
 |---|---|---|---|
-{_by_source(sources)}"""
+{_by_source(calibration.by_source)}"""
 
 
 def _by_source(sources: Mapping[str, SourceFigures]) -> str:

@@ -94,12 +94,12 @@ def publish(wanted: Publication, weights: Path, faces: Faces, models: Path) -> P
     manifest = _space_manifest(wanted, spec, space_folder, facts)
     write_json(space_folder / "space.json", manifest.to_dict())
     path = ProductionPath.load(models, wanted.split, wanted.space, wanted.threads)
-    calibration, by_source = calibrate(path, faces)
+    calibration = calibrate(path, faces)
     manifest = replace(manifest, calibration=calibration.to_dict())
     write_json(space_folder / "space.json", manifest.to_dict())
     text = split_card(spec, student.client, parity, manifest.licence)
     (split_folder / "README.md").write_text(text, encoding="utf-8")
-    text = space_card(manifest, spec, calibration, by_source, student.server, parity, facts, wanted.note)
+    text = space_card(manifest, spec, calibration, student.server, parity, facts, wanted.note)
     (space_folder / "README.md").write_text(text, encoding="utf-8")
     return parity
 

@@ -1,6 +1,7 @@
 """From a false match rate to a threshold, against counting one by one."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetface.errors import ConfigError
-from gallery.calibration import Calibration, CalibrationError
+from gallery.calibration import Calibration, CalibrationError, SourceFigures
 
 similarities = st.lists(st.floats(-1, 1), min_size=20, max_size=200)
 
@@ -88,3 +89,35 @@ def test_a_sample_that_cannot_be_is_refused(count: int, tail: tuple[float, ...],
     """Checked once, where it is read."""
     with pytest.raises(CalibrationError, match=message):
         Calibration(count, 1, tail, (), "broken")
+
+
+def test_figures_by_source_set_come_back_from_the_manifest() -> None:
+    """They are counts beside the sample: no threshold comes from them."""
+    calibration = calibration_of([0.1, 0.2, 0.3])
+    figures = {"portraits": SourceFigures(5, 40, 6, (0.1, 0.01), (4, 0), (1, 2))}
+    told = replace(calibration, by_source=figures)
+    again = Calibration.from_dict(json.loads(json.dumps(told.to_dict())))
+    assert again == told and again.threshold_at(0.34) == calibration.threshold_at(0.34)
+
+
+def test_a_manifest_from_before_they_were_kept_has_no_figures_by_source_set() -> None:
+    """It still serves."""
+    raw = calibration_of([0.1, 0.2]).to_dict()
+    del raw["by_source"]
+    assert Calibration.from_dict(raw).by_source == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"false_matches": (41, 0)}, "more false matches than impostor comparisons"),
+        ({"false_non_matches": (1, 7)}, "more false non-matches than genuine"),
+        ({"at_fmr": (0.1,)}, "one count a threshold"),
+        ({"bias": 1}, "bias"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(change: dict[str, object], says: str) -> None:
+    """A manifest that was edited by hand."""
+    good = asdict(SourceFigures(5, 40, 6, (0.1, 0.01), (4, 0), (1, 2)))
+    with pytest.raises(CalibrationError, match=says):
+        SourceFigures.from_dict({**good, **change})

@@ -11,13 +11,13 @@ import torch
 from duetface.errors import ConfigError
 from duetface.manifest import SpaceManifest
 from duetface.types import ProtectedFace
+from gallery.calibration import SourceFigures
 from networks import registry
 from networks.cost import multiply_accumulates
 from networks.equalise import equalise
 from networks.mobile_face_net import MobileFaceNet
 from networks.registry import Form
 from recognition_service.embedder import Embedder
-from training.calibrate import SourceFigures
 from training.cards import space_card, split_card
 from training.datasets import Faces
 from training.exporter import Exporter
@@ -139,9 +139,13 @@ def test_a_card_tells_rates_by_source_set_and_what_was_not_seen(published_space:
     """No false match in 3,000 comparisons is no rate of zero: below 1e-3 (rule of three)."""
     manifest, spec, calibration = published_space
     parity = Parity(1e-7, 2e-7, {"server": (0.9931, 0.9871)})
-    sources = {"pins": SourceFigures(12, 3000, 40, (3, 0, 0), (10, 20, 30)), "fiw": SourceFigures(5, 0, 0, (0,), (0,))}
+    sources = {
+        "pins": SourceFigures(12, 3000, 40, (1e-3, 1e-4, 1e-5), (3, 0, 0), (10, 20, 30)),
+        "fiw": SourceFigures(5, 0, 0, (1e-3,), (0,), (0,)),
+    }
+    calibration = replace(calibration, by_source=sources)
     run = {"faces": 10, "seconds": 60.0}
-    card = space_card(manifest, spec, calibration, sources, Student("r1", None).server, parity, run, "")
+    card = space_card(manifest, spec, calibration, Student("r1", None).server, parity, run, "")
     assert "| pins | 12 | 0.001 / < 0.001 / < 0.001 (3,000) | 0.25 / 0.5 / 0.75 (40) |" in card
     assert "| fiw | 5 | - (0) | - (0) |" in card
     assert "cosine to float32 is 0.9931 in the mean, 0.9871 at least" in card and manifest.licence in card
