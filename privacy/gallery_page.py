@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,70 @@ from privacy import linear
 from privacy.decoder import Arrays
 from privacy.messages import device_for, message_of
 from privacy.observation import Observed, observe
-from privacy.people import Capture, portrait_captures
+from privacy.people import portrait_captures
 from privacy.scene import embedder_of, stored_templates
 from privacy.untrained import best_linear
 
 PORTRAITS = ("biden.jpg", "obama.jpg", "astronaut.png")
 CROP = 112
+GOAL = (2.0, 0.05)  # accuracy lost in points, excess SSIM
 
 
-def portraits_section(splits: Sequence[str], folder: Path, models: Path, runs: Sequence[Path]) -> str:
-    """A row a portrait and split: the crop, the wire as a picture, and what each attack makes of the message.
+Columns = dict[str, NDArray[np.generic]]
+"""Title -> (portraits, 112, 112, 3)."""
 
+
+def portrait_columns(split: str, folder: Path, models: Path, runs: Sequence[Path]) -> Columns:
+    """Portraits, what is on the wire of each, and what each attack makes of the message.
+
+    runs: decoders of any split; those of this one are shown.
     Raises ConfigError if the portraits are absent.
     """
     pictures = [folder / name for name in PORTRAITS]
     if not all(path.exists() for path in pictures):
         raise ConfigError(f"{folder} lacks portraits: run `make portraits`")
     captures = portrait_captures(pictures, models)
-    return "".join(_split_table(split, captures, models, runs) for split in splits)
+    device = device_for(split, models)
+    observed = observe([message_of(capture, device) for capture in captures], device.spec)
+    real = np.stack([capture.aligned.rgb_u8_hwc for capture in captures])
+    columns: Columns = {
+        "crop": real,
+        "on the wire": np.stack([wire_picture(observed, row) for row in range(len(observed))]),
+    }
+    for name in device.spec.mask_grids:
+        columns[name] = np.stack([tiled(codes) for codes in observed.codes[name]])
+    if linear.is_linear(device.spec):
+        colour = real.reshape(len(real), -1, 3).mean(axis=1)
+        columns["linear, mean colour known"] = best_linear(observed, real, colour)[0]
+    for run in runs:
+        settings = _settings_of(run, device.spec.digest.hex())
+        if settings is not None:
+            columns[f"decoder from the {settings['view']}, width {settings['width']}"] = _decoded(run, observed, models)
+    return columns
+
+
+def portraits_table(columns: Columns) -> str:
+    """A row a portrait."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_image(picture)}</td>" for picture in row) + "</tr>"
+        for row in zip(*columns.values(), strict=True)
+    )
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def portraits_picture(columns: Columns, path: Path) -> None:
+    """The same as one PNG, for a page that cannot hold HTML."""
+    plt = _pyplot()
+    count = len(next(iter(columns.values())))
+    figure, places = plt.subplots(count, len(columns), figsize=(1.5 * len(columns), 1.55 * count + 0.4), squeeze=False)
+    for column, (title, pictures) in zip(places.T, columns.items(), strict=True):
+        column[0].set_title(textwrap.fill(title, 18), fontsize=8)
+        for axes, picture in zip(column, pictures, strict=True):
+            axes.imshow(_as_bytes(picture))
+            axes.axis("off")
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
 
 
 def wire_picture(observed: Observed, row: int) -> NDArray[np.uint8]:
@@ -73,54 +120,41 @@ def frontier_section(points: Sequence[Mapping[str, Any]]) -> str:
     drawn = [point for point in points if "excess_ssim" in point]
     if not drawn:
         return "<p>No split has both a measured excess and a measured cost yet.</p>"
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4))
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6.5, 4))
+    axes.add_patch(plt.Rectangle((0, 0), *GOAL, alpha=0.12, color="green", linewidth=0, label="goal of the default"))
     for point in drawn:
         size = 20 + point["message_bytes"] / 50
-        axes.scatter(point["accuracy_lost_points"], point["excess_ssim"], s=size)
+        place = (point["accuracy_lost_points"], point["excess_ssim"])
+        axes.scatter(*place, s=size)
         label = f"{point['split']}: {point['message_bytes']:.0f} B, {point.get('client_macs', 0) / 1e6:.0f} M MACs"
-        axes.annotate(label, (point["accuracy_lost_points"], point["excess_ssim"]))
+        axes.annotate(label, place, textcoords="offset points", xytext=(8, 4))
     axes.scatter([0], [0], marker="*", color="black")
-    axes.annotate("embedding on the device (all MACs there)", (0, 0))
-    axes.set_xlabel("accuracy lost, points")
-    axes.set_ylabel("excess SSIM")
+    axes.annotate("embedding on the device (all MACs there)", (0, 0), textcoords="offset points", xytext=(8, -4))
+    axes.margins(x=0.35, y=0.12)
+    axes.set_xlabel("accuracy lost against the twin, points on lfw_dev")
+    axes.set_ylabel("excess SSIM of the best trained attack")
+    axes.legend(loc="upper right")
     with io.BytesIO() as stream:
         figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
         plt.close(figure)
         return f"<img alt='frontier' src='data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}'>"
 
 
-def _split_table(split: str, captures: Sequence[Capture], models: Path, runs: Sequence[Path]) -> str:
-    device = device_for(split, models)
-    observed = observe([message_of(capture, device) for capture in captures], device.spec)
-    real = np.stack([capture.aligned.rgb_u8_hwc for capture in captures])
-    columns: dict[str, NDArray[np.generic]] = {
-        "crop": real,
-        "on the wire": np.stack([wire_picture(observed, row) for row in range(len(observed))]),
-    }
-    for name in device.spec.mask_grids:
-        columns[name] = np.stack([tiled(codes) for codes in observed.codes[name]])
-    if linear.is_linear(device.spec):
-        colour = real.reshape(len(real), -1, 3).mean(axis=1)
-        columns["linear, mean colour known"] = best_linear(observed, real, colour)[0]
-    for run in runs:
-        if _is_of(run, device.spec.digest.hex()):
-            columns[run.name] = _decoded(run, observed, models)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_image(column[row])}</td>" for column in columns.values()) + "</tr>"
-        for row in range(len(observed))
-    )
-    return f"<h3>{html.escape(split)}</h3><table><tr>{head}</tr>{rows}</table>"
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
-def _is_of(run: Path, split_digest: str) -> bool:
+def _settings_of(run: Path, split_digest: str) -> dict[str, Any] | None:
+    """Of a decoder of this split; None for any other run."""
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    return bool(result["split_digest"] == split_digest and "view" in result["settings"])
+    settings: dict[str, Any] = result["settings"]
+    return settings if result["split_digest"] == split_digest and "view" in settings else None
 
 
 def _decoded(run: Path, observed: Observed, models: Path) -> NDArray[np.uint8]:

@@ -30,26 +30,32 @@ img.face { width: 112px; height: 112px; image-rendering: pixelated; } .note { co
 
 
 def write_report(arguments: argparse.Namespace, say: Say) -> Path:
-    """Write index.html and report.json; returns the page's path.  Raises ConfigError if a split has no results."""
+    """Write index.html, report.json and a picture a split; returns the page's path.
+
+    Raises ConfigError if a split has no results.
+    """
     results = [result for result in read_all(arguments.results) if result["split"] in arguments.split]
     missing = sorted(set(arguments.split) - {result["split"] for result in results})
     if missing:
         raise ConfigError(f"no results of splits {missing} in {arguments.results}: run attacks with --publish first")
     say(f"{len(results)} results; drawing the portraits")
-    portraits = gallery_page.portraits_section(
-        arguments.split, arguments.portraits, arguments.models, [Path(run) for run in arguments.runs]
-    )
+    out, runs = Path(arguments.out), [Path(run) for run in arguments.runs]
+    out.mkdir(parents=True, exist_ok=True)
+    portraits = {
+        split: gallery_page.portrait_columns(split, arguments.portraits, arguments.models, runs)
+        for split in arguments.split
+    }
+    for split, columns in portraits.items():
+        gallery_page.portraits_picture(columns, out / f"portraits-{split}.png")
     points = frontier(results)
     sections = [
         ("What is measured", _measure()),
         *((f"Split {split}", split_section(split, results)) for split in arguments.split),
         ("Frontier", gallery_page.frontier_section(points)),
-        ("Portraits", portraits),
+        *((f"Portraits, {split}", gallery_page.portraits_table(columns)) for split, columns in portraits.items()),
         ("Published figures", published_section(PUBLISHED)),
         ("Attackers", threats_section()),
     ]
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
     page = out / "index.html"
     page.write_text(_page(sections), encoding="utf-8")
     summary = {"results": results, "frontier": points, **where_and_when()}

@@ -2,6 +2,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ def test_the_page_shows_every_result_beside_published_figures(
     assert "data:image/png;base64," in page
     assert all(name in page for name in THREATS)
     assert json.loads((tmp_path / "page" / "report.json").read_text(encoding="utf-8"))["results"]
+    assert cv2.imread(str(tmp_path / "page" / "portraits-paper.png")).std() > 10
 
 
 def test_a_result_says_all_that_is_needed_to_repeat_it() -> None:
