@@ -166,34 +166,22 @@ def _origin(upgrade: Upgrade | None) -> dict[str, str]:
 
 def delete_template(writing: Writing, partition: str, template_id: int, actor: Actor) -> int:
     """Delete one template; raises NotFoundError, ConsentError under a legal hold."""
-    row = writing.connection.execute(
-        select(subjects_table)
-        .join(
-            templates_table,
-            (templates_table.c.realm_id == subjects_table.c.realm_id)
-            & (templates_table.c.subject_key == subjects_table.c.subject_key),
-        )
-        .where(
-            templates_table.c.realm_id == writing.realm_id,
-            templates_table.c.template_id == template_id,
-            subjects_table.c.partition == partition,
-        )
-    ).first()
-    if row is None:
+    stored = _stored(writing, templates_table.c.template_id == template_id, subjects_table.c.partition == partition)
+    if not stored:
         raise NotFoundError(f"there is no template {template_id}: `duetface gallery show SUBJECT` lists them")
-    _refuse_held(row.held_at_us is not None)
-    stored = _stored(writing, templates_table.c.template_id == template_id)
+    subject = stored[0].subject
+    _refuse_held(subject.held)
     prints = fingerprint(writing.vault, stored, [])
     templates.delete_template(writing.connection, writing.realm_id, template_id)
     revision = writing.ledger.change(
         ChangeKind.TEMPLATE_DELETED,
         actor,
         partition=partition,
-        subject_key=row.subject_key,
+        subject_key=subject.place.subject_key,
         template_id=template_id,
-        subject_id=row.subject_id,
+        subject_id=subject.place.subject_id,
     )
-    record(writing, Erased(revision, row.subject_id, len(stored), prints))
+    record(writing, Erased(revision, subject.place.subject_id, len(stored), prints))
     return revision
 
 
@@ -219,8 +207,8 @@ def delete_subject(writing: Writing, partition: str, subject_id: str, actor: Act
     return revision
 
 
-def _stored(writing: Writing, condition: ColumnElement[bool]) -> list[StoredTemplate]:
-    return list(templates.read_templates(writing.connection, writing.realm_id, condition))
+def _stored(writing: Writing, *conditions: ColumnElement[bool]) -> list[StoredTemplate]:
+    return list(templates.read_templates(writing.connection, writing.realm_id, *conditions))
 
 
 def _refuse_held(held: bool) -> None:

@@ -2,8 +2,8 @@
 
 A deletion writes, in its own transaction, the sealed fingerprints of every value it erases, in every form in which the
 value was kept.  `Eraser.complete` then searches the files and rewrites what must be rewritten, for all deletions that
-wait for it together: beside the requests, or when a receipt is asked for.  Whatever stops it leaves the row pending,
-and the next start goes on with it.
+wait for it together: at a slow pace beside the requests, or at full speed when a receipt is asked for.  Whatever stops
+it leaves the row pending; the next start, or a running service at its next upkeep, goes on with it.
 """
 
 import logging
@@ -18,13 +18,14 @@ from sqlalchemy import Row, insert, select, update
 from duetface.errors import GalleryError, NotFoundError
 from gallery import checkpoint, sealing, snapshot
 from gallery.background import Background
-from gallery.fingerprints import Fingerprints
+from gallery.fingerprints import Fingerprints, Rest, no_rest
 from gallery.followers import await_followers
 from gallery.index import Vectors
+from gallery.pace import Pace, WorkStopped
 from gallery.realm import Realm, Writing
 from gallery.receipt import Receipt
 from gallery.scan_code import to_codes, to_rows, to_vectors
-from gallery.schema import erasures
+from gallery.schema import erasures, realms
 from gallery.store import SqlStore
 from gallery.templates import StoredTemplate
 from gallery.vault import Vault
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FORMS = ("ciphertext", "float32", "float16", "fixed16", "fixed16 as float32", "scan code", "subject key", "label")
 _PURPOSE = "erasure fingerprints"
+_UPKEEP_US = 60 * 10**6
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ class Eraser:
         self._view = view
         self._snapshot_path = snapshot_path
         self._completing = threading.Lock()
-        self._background = Background("erasure", self.complete)
+        self._pace = Pace()
+        self._background = Background("erasure", self._complete_beside)
+        self._looked_us = 0
+        self._clean_to = 0  # no erasure up to this revision was pending in the store when last looked
 
     def _copies(self) -> list[Path]:
         """Copies that lie beside the database, made before a migration."""
@@ -116,7 +121,7 @@ class Eraser:
         """After a deletion's commit: do what is quick, and the rest in the background.  Raises nothing."""
         try:
             self.drop_snapshot()
-            self.resume()
+            self._wake()
         except Exception as error:  # noqa: BLE001 - whatever it is, an error here would deny a commit
             logger.error("erasure is pending: ask for its receipt", extra={"kind": type(error).__name__})
 
@@ -125,11 +130,36 @@ class Eraser:
 
         PostgreSQL locks whole tables to rewrite them: there it waits until a receipt is asked for.
         """
-        if self._realm.store.path is not None and self._pending():
+        self._looked_us = self._realm.now_us()
+        if self._is_pending():
+            self._wake()
+
+    def upkeep(self) -> None:
+        """To be called often: once a minute, take up what another process left pending, e.g. one that was killed."""
+        if not 0 <= self._realm.now_us() - self._looked_us < _UPKEEP_US:
+            self.resume()
+
+    def _wake(self) -> None:
+        if self._realm.store.path is not None:
             self._background.wake()
 
+    def _is_pending(self) -> bool:
+        """Whether an erasure is; completed ones are looked at once and not at every upkeep."""
+        mine = erasures.c.realm_id == self._realm.realm_id
+        pending = select(erasures.c.revision).where(
+            mine, erasures.c.revision > self._clean_to, erasures.c.completed_at_us.is_(None)
+        )
+        with self._realm.store.reading() as connection:
+            head = select(realms.c.revision).where(realms.c.realm_id == self._realm.realm_id)
+            revision = connection.execute(head).scalar_one()
+            if connection.execute(pending.limit(1)).first():
+                return True
+        self._clean_to = revision
+        return False
+
     def close(self) -> None:
-        """Wait for a completion that has begun; the rest stays pending for the next start."""
+        """End a completion in the background at its next step; what is not done stays pending for the next start."""
+        self._pace.stop()
         self._background.close()
 
     def complete(self) -> int:
@@ -137,6 +167,17 @@ class Eraser:
 
         Those are left whose bytes a reader's old snapshot still needs.
         """
+        with self._pace.hurried():  # one in the background must end first
+            return self._complete(no_rest)
+
+    def _complete_beside(self) -> int:
+        self._pace.begin()
+        try:
+            return self._complete(self._pace.rest)
+        except WorkStopped:
+            return 0  # the next start goes on
+
+    def _complete(self, rest: Rest) -> int:
         with self._completing:
             pending = self._pending()
             if not pending:
@@ -147,7 +188,7 @@ class Eraser:
                 row.revision: self._open(row.revision, row.realm_key_version, row.sealed_fingerprints)
                 for row in pending
             }
-            gone = _gone(self._realm.store, prints)
+            gone = _gone(self._realm.store, prints, rest)
             self._mark(gone)
             return len(pending) - len(gone)
 
@@ -260,23 +301,23 @@ def _files_under(path: Path) -> list[Path]:
     return found
 
 
-def _gone(store: SqlStore, prints: Mapping[int, Fingerprints]) -> list[int]:
+def _gone(store: SqlStore, prints: Mapping[int, Fingerprints], rest: Rest) -> list[int]:
     """Settle the store, rewrite it once if a trace of anything is left, and tell which revisions' bytes are gone."""
     if not store.settle():
         return []
     blind = not store.files() or not all(len(found) for found in prints.values())
-    if not blind and not _traced(store, prints.values()):
+    if not blind and not _traced(store, prints.values(), rest):
         return list(prints)
     # SQLite zeroes what it frees, but a page that was balanced may keep a stale copy of a row that moved
     # (seen in 1 of 200 deletions); PostgreSQL never zeroes.
     store.rewrite()
     if not store.settle():
         return []
-    if not _traced(store, prints.values()):
+    if not _traced(store, prints.values(), rest):
         return list(prints)
-    return [revision for revision, found in prints.items() if not _traced(store, [found])]
+    return [revision for revision, found in prints.items() if not _traced(store, [found], rest)]
 
 
-def _traced(store: SqlStore, prints: Iterable[Fingerprints]) -> bool:
+def _traced(store: SqlStore, prints: Iterable[Fingerprints], rest: Rest) -> bool:
     files = [path for path in store.files() if path.exists()]
-    return any(found.found_in_files(files) for found in Fingerprints.merged(prints))
+    return any(found.found_in_files(files, rest) for found in Fingerprints.merged(prints))

@@ -6,7 +6,7 @@ every byte offset at some 100 MB a second.  Linear fingerprints are only secret 
 gallery.erasure does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,17 @@ Fingerprint64s = NDArray[np.uint64]
 WINDOW_BYTES = 16
 # Of a long value some windows suffice: SQLite leaves a stale copy whole, or overwritten from one end.
 _WINDOWS_A_VALUE = 32
-_CHUNK_BYTES = 1 << 22
-_TABLE_BITS = 20
+# What a step works on stays in the processor's cache, and a step takes about a millisecond.
+_CHUNK_BYTES = 1 << 20
+# A table of 2^bits marks lets one window in 64 through to the exact comparison, up to a quarter of a million windows.
+_LEAST_BITS, _SPARE_BITS, _MOST_BITS = 20, 6, 24
+
+Rest = Callable[[], None]
+"""Called after every step of a search, which may wait in it, or end the search by an exception."""
+
+
+def no_rest() -> None:
+    """Go on at full speed."""
 
 
 @dataclass(frozen=True)
@@ -59,37 +68,55 @@ class Fingerprints:
         """Number of windows."""
         return len(self.values)
 
-    def found_in(self, content: Searchable) -> int:
+    def found_in(self, content: Searchable, rest: Rest = no_rest) -> int:
         """How many of the windows occur at any byte offset of the content."""
-        if not len(self.values) or len(content) < WINDOW_BYTES:
-            return 0
-        table = np.zeros(1 << _TABLE_BITS, np.bool_)
-        table[self.values >> np.uint64(64 - _TABLE_BITS)] = True
+        return len(self._seen_in([content], rest))
+
+    def found_in_files(self, paths: Sequence[Path], rest: Rest = no_rest) -> dict[Path, int]:
+        """The files that hold windows, and how many.  Raises GalleryError for a file whose form hides its bytes."""
+        found = {path: self._found_in_file(path, rest) for path in paths}
+        return {path: count for path, count in found.items() if count}
+
+    def _found_in_file(self, path: Path, rest: Rest) -> int:
+        try:
+            return len(self._seen_in(contents_of(path, overlap=WINDOW_BYTES - 1), rest))
+        except FileNotFoundError:
+            return 0  # a database server removes files of its own at any time
+
+    def _seen_in(self, contents: Iterable[Searchable], rest: Rest) -> set[int]:
         seen = set[int]()
-        for start in range(0, len(content) - WINDOW_BYTES + 1, _CHUNK_BYTES):
-            # Chunks overlap by a window less one byte, so that no offset is left out.
-            chunk = np.frombuffer(content[start : start + _CHUNK_BYTES + WINDOW_BYTES - 1], dtype=np.uint8)
-            for offset in range(min(8, len(chunk) - WINDOW_BYTES + 1)):
-                hashes = self._at(chunk, offset)
-                likely = hashes[table[hashes >> np.uint64(64 - _TABLE_BITS)]]
-                seen.update(likely[np.isin(likely, self.values)].tolist())
-        return len(seen)
+        if not len(self.values):
+            return seen
+        shift, table = self._table()
+        for content in contents:
+            for start in range(0, len(content) - WINDOW_BYTES + 1, _CHUNK_BYTES):
+                # Chunks overlap by a window less one byte, so that no offset is left out.
+                chunk = np.frombuffer(content[start : start + _CHUNK_BYTES + WINDOW_BYTES - 1], dtype=np.uint8)
+                for offset in range(min(8, len(chunk) - WINDOW_BYTES + 1)):
+                    seen.update(self._held(self._at(chunk, offset), shift, table))
+                    rest()
+        return seen
+
+    def _table(self) -> tuple[np.uint64, NDArray[np.bool_]]:
+        """Which highest bits of a hash any value has, and how far to shift a hash for them."""
+        bits = min(max(_LEAST_BITS, len(self.values).bit_length() + _SPARE_BITS), _MOST_BITS)
+        shift = np.uint64(64 - bits)
+        table = np.zeros(1 << bits, np.bool_)
+        table[self.values >> shift] = True
+        return shift, table
+
+    def _held(self, hashes: Fingerprint64s, shift: np.uint64, table: NDArray[np.bool_]) -> list[int]:
+        """Those of the hashes that are among the values."""
+        likely = hashes[table[hashes >> shift]]
+        places = np.searchsorted(self.values, likely)
+        places[places == len(self.values)] = 0
+        found: list[int] = likely[self.values[places] == likely].tolist()
+        return found
 
     def _at(self, chunk: NDArray[np.uint8], offset: int) -> Fingerprint64s:
         """Hashes of the windows that begin at offset, offset + 8, offset + 16, ..."""
         words = chunk[offset : offset + (len(chunk) - offset) // 8 * 8].view("<u8")
         return _hash(self.key, words[:-1], words[1:])
-
-    def found_in_files(self, paths: Sequence[Path]) -> dict[Path, int]:
-        """The files that hold windows, and how many.  Raises GalleryError for a file whose form hides its bytes."""
-        found = {path: self._found_in_file(path) for path in paths}
-        return {path: count for path, count in found.items() if count}
-
-    def _found_in_file(self, path: Path) -> int:
-        try:
-            return sum(self.found_in(content) for content in contents_of(path))
-        except FileNotFoundError:
-            return 0  # a database server removes files of its own at any time
 
 
 def _windows(secret: bytes) -> list[bytes]:

@@ -119,9 +119,7 @@ class Gallery:
         """Fill the indexes, from a snapshot as far as one goes, then from the store; returns the revision reached."""
         if self._options.snapshot_path is not None:
             checkpoint.load(self._realm, self._view, self._options.snapshot_path)
-        revision = self.refresh(progress)
-        self._eraser.resume()
-        return revision
+        return self.refresh(progress)
 
     def close(self) -> None:
         """Close the database; the gallery must not be used afterwards.  Pending erasures stay so for the next start."""
@@ -331,7 +329,10 @@ class Gallery:
             return read_changes(connection, self._realm.realm_id, after_revision, limit)
 
     def refresh(self, progress: Progress | None = None) -> int:
-        """Follow what other processes committed; returns the revision reached.  A replica calls it periodically."""
+        """Follow what other processes committed, and take up erasures they left; returns the revision reached.
+
+        A replica calls it periodically.
+        """
         self._realm.follow_secrets()
         revision = self._view.catch_up(progress)
         removals = self._view.removals
@@ -341,6 +342,7 @@ class Gallery:
             self._view.compact(shared=False)
         self._reporter.report(revision, removed=removals != self._removals_seen)
         self._removals_seen = removals  # only now: what failed is done again
+        self._eraser.upkeep()
         return revision
 
     def wakeup(self) -> Wakeup:

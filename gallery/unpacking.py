@@ -7,10 +7,10 @@ A form that would hide its bytes is refused: a search of it would find nothing a
 
 import base64
 import mmap
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -37,28 +37,44 @@ _NUMBERS = re.compile(rb"[-+0-9.eE, ]{200,}")
 _NUMBER = re.compile(rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _LOOKED_AT = 1 << 16
+_PIECE_BYTES = 1 << 20
 
 
-def contents_of(path: Path) -> Iterator[Searchable]:
+def contents_of(path: Path, overlap: int = 0) -> Iterator[Searchable]:
     """Everything in a file that can be searched, piece by piece; each piece is to be used before the next is taken.
 
+    overlap: bytes that a piece of the file as it lies shares with the one before.
     Raises GalleryError for a file that cannot be read or whose form hides its bytes, FileNotFoundError.
     """
     try:
         with path.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                _refuse_hiding(path, content[:8])
-                yield content
-                if content[:4] == _PARQUET:
-                    yield from _columns(path)
-                elif b"\x00" not in content[:_LOOKED_AT]:
+            start = file.read(_LOOKED_AT)
+            _refuse_hiding(path, start)
+            yield from _pieces(file, overlap)
+            if start[:4] == _PARQUET:
+                yield from _columns(path)
+            elif start and b"\x00" not in start:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                     yield from undone(content)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise GalleryError(f"{path} cannot be searched: {error.strerror or error}") from error
+
+
+def _pieces(file: BinaryIO, overlap: int) -> Iterator[bytes]:
+    """The file as it lies.  Read and not mapped: another process may cut a database short while it is searched,
+    and a map ends where the file does, by a signal that kills.
+    """
+    place = 0
+    while True:
+        file.seek(place)
+        piece = file.read(_PIECE_BYTES + overlap)
+        if piece:
+            yield piece
+        if len(piece) < _PIECE_BYTES + overlap:
+            return
+        place += _PIECE_BYTES
 
 
 def _refuse_hiding(path: Path, start: bytes) -> None:

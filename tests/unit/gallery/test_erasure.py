@@ -283,6 +283,53 @@ def test_an_erasure_that_was_interrupted_is_finished_after_the_next_start(tmp_pa
     world.gallery.close()
 
 
+def test_a_service_takes_up_within_a_minute_what_a_killed_command_left(world):
+    """`gallery erase` beside it, killed after its commit: nobody starts anew, and nobody asks for a receipt."""
+    world.enrol("alice", 1)
+    world.gallery.refresh()
+    with Gallery.open(world.url, "hq", KEYS, world.clock, replace(OPTIONS, indexed=False), load=False) as command:
+        command._eraser.close()  # whatever it would do from now on, it does not
+        revision = command.delete_subject("alice", OPERATOR)
+    world.gallery.refresh()
+    assert not completed(world, within_s=1.5)  # the command may be at it: not every look at the store takes over
+    world.clock.move(seconds=60)
+    world.gallery.refresh()
+    assert completed(world)
+    assert world.gallery.maintenance.erasure_receipt(revision).templates == 1
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_service_from_its_upkeep(world):
+    """An hour back is an hour in which nothing would be taken up."""
+    world.enrol("alice", 1)
+    with Gallery.open(world.url, "hq", KEYS, world.clock, replace(OPTIONS, indexed=False), load=False) as command:
+        command._eraser.close()
+        command.delete_subject("alice", OPERATOR)
+    world.clock.move(hours=-1)
+    world.gallery.refresh()
+    assert completed(world)
+
+
+def test_a_close_does_not_wait_for_the_end_of_a_search(world, monkeypatch):
+    """A million templates take minutes at the slow pace; the next start goes on."""
+    monkeypatch.setattr("gallery.background._GATHER_S", 0.0)
+    searching, search = threading.Event(), Fingerprints.found_in_files
+
+    def endless(prints, paths, rest):
+        while True:
+            searching.set()
+            rest()
+
+    monkeypatch.setattr(Fingerprints, "found_in_files", endless)
+    world.enrol("alice", 1)
+    world.gallery.delete_subject("alice", OPERATOR)
+    assert searching.wait(10)
+    world.gallery.close()
+    assert not completed(world, within_s=0)
+    monkeypatch.setattr(Fingerprints, "found_in_files", search)
+    world.reopen()
+    assert completed(world)
+
+
 def test_a_deletion_that_is_committed_is_answered_whatever_fails_then(world, caplog):
     """An error would make the caller delete again, and be told that nobody is there."""
     world.enrol("alice", 1)

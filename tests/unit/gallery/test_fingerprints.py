@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,39 @@ def test_a_value_across_the_edge_of_two_chunks_is_found(monkeypatch):
     prints = Fingerprints.of(KEY, [secret])
     for offset in range(80):
         assert prints.found_in(bytes(offset) + secret + bytes(100)) == len(prints), offset
+
+
+def test_a_value_across_the_edge_of_two_pieces_of_a_file_is_found(tmp_path, monkeypatch):
+    """A file is read in pieces that must overlap, and is found once however many pieces it lies in."""
+    monkeypatch.setattr("gallery.unpacking._PIECE_BYTES", 64)
+    secret = os.urandom(40)
+    prints = Fingerprints.of(KEY, [secret])
+    for offset in range(80):
+        (tmp_path / "file").write_bytes(bytes(offset) + secret + bytes(100) + secret)
+        assert prints.found_in_files([tmp_path / "file"]) == {tmp_path / "file": len(prints)}, offset
+
+
+def test_a_file_that_is_cut_short_during_its_search_is_no_error(tmp_path, monkeypatch):
+    """Another process may empty the write-ahead log at any time; reading what was mapped would kill this one."""
+    monkeypatch.setattr("gallery.unpacking._PIECE_BYTES", 1 << 16)
+    (tmp_path / "log").write_bytes(os.urandom(1 << 20))
+    prints, steps = Fingerprints.of(KEY, [os.urandom(40)]), []
+
+    def cut():
+        steps.append(None)
+        (tmp_path / "log").write_bytes(b"")
+
+    assert prints.found_in_files([tmp_path / "log"], cut) == {}
+    assert 0 < len(steps) < 100  # of 128 steps for the whole file
+
+
+def test_among_very_many_values_each_is_found_and_no_other():
+    """A purge erases thousands at once: their search takes the larger table."""
+    secrets = [os.urandom(48) for _ in range(20_000)]
+    prints = Fingerprints.of(KEY, secrets)
+    assert prints.found_in(b"".join(secrets[:5]) + os.urandom(1 << 20)) == len(Fingerprints.of(KEY, secrets[:5]))
+    last = prints.values.max()
+    assert prints._held(np.array([last, last ^ np.uint64(1)]), *prints._table()) == [last]
 
 
 def test_what_is_left_of_a_value_overwritten_from_one_end_is_found():
