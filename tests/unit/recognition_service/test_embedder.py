@@ -14,7 +14,7 @@ from duetface.types import ProtectedFace
 from recognition_service.embedder import Embedder
 
 SPLIT = load_split(models_root() / "splits" / "r1")
-SPACE = models_root() / "spaces" / "r1-1"
+SPACE = models_root() / "spaces" / "r1-1-int8"
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,7 @@ def published_space() -> tuple:  # type: ignore[type-arg]
     from duetface.manifest import load_space, load_split, models_root
     from gallery.calibration import Calibration
 
-    space = load_space(models_root() / "spaces" / "r1-1")
+    space = load_space(models_root() / "spaces" / "r1-1-int8")
     return space, load_split(models_root() / "splits" / "r1"), Calibration.from_dict(space.calibration)
 
 

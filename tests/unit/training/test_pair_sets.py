@@ -122,5 +122,5 @@ def test_the_command_prints_scores_a_gap_and_draws(tmp_path: Path, capsys: pytes
 
 def test_the_space_can_be_named() -> None:
     """And one of another split is refused."""
-    assert system_named("r1", "r1-1", models_root(), 1).label == "production, space r1-1"
+    assert system_named("r1", "r1-1-int8", models_root(), 1).label == "production, space r1-1-int8"
     assert main(["evaluate", "--pairs", "x.bin", "--spec", "r1", "--space", "none"]) == 2
