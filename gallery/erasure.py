@@ -25,7 +25,7 @@ from gallery.pace import Pace, WorkStopped
 from gallery.realm import Realm, Writing
 from gallery.receipt import Receipt
 from gallery.scan_code import to_codes, to_rows, to_vectors
-from gallery.schema import erasures, realms
+from gallery.schema import erasures
 from gallery.store import SqlStore
 from gallery.templates import StoredTemplate
 from gallery.vault import Vault
@@ -150,8 +150,7 @@ class Eraser:
             mine, erasures.c.revision > self._clean_to, erasures.c.completed_at_us.is_(None)
         )
         with self._realm.store.reading() as connection:
-            head = select(realms.c.revision).where(realms.c.realm_id == self._realm.realm_id)
-            revision = connection.execute(head).scalar_one()
+            revision = self._realm.revision(connection)
             if connection.execute(pending.limit(1)).first():
                 return True
         self._clean_to = revision

@@ -265,11 +265,11 @@ class Gallery:
     ) -> float | None:
         """The best cosine of a probe with the subject's templates in the space; None if there is nothing to compare.
 
-        embedding: (D,) float32 of unit length.  Unknown subjects take the same work as known ones.
+        embedding: (D,) float32 of unit length.  Unknown subjects take the same work as known ones.  Needs no index.
         """
         checked = self._options.check_embedding(embedding, space_digest)
-        self._view.require(at_least_revision)
-        return self._verifier.similarity(partition, check_subject_id(subject_id), checked, space_digest)
+        who = partition, check_subject_id(subject_id)
+        return self._verifier.similarity(*who, checked, space_digest, at_least_revision)
 
     def identify(
         self, embedding: Vectors, space_digest: bytes, k: int = 1, partition: str = "", at_least_revision: int = 0

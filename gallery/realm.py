@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
-from duetface.errors import GalleryError
+from duetface.errors import GalleryError, OverloadedError
 from gallery.keys import KINDS, KeyKind, KeyProvider
 from gallery.ledger import GENESIS, Ledger, to_us
 from gallery.records import Clock
@@ -72,9 +72,18 @@ class Realm:
         if any(unadopted[kind] & in_use[kind] for kind in KINDS):
             self.adopt_secrets()
 
+    def revision(self, connection: Connection) -> int:
+        """The newest committed revision that this transaction sees."""
+        return int(connection.execute(select(realms.c.revision).where(realms.c.realm_id == self.realm_id)).scalar_one())
+
     def now_us(self) -> int:
         """The present, as the store writes it."""
         return to_us(self.clock())
+
+
+def not_arrived(revision: int) -> OverloadedError:
+    """What a reader is told who asks for a revision that has not been committed where this process reads."""
+    return OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
 
 
 def open_realm(store: SqlStore, name: str, keys: KeyProvider, clock: Clock, *, dimension: int, create: bool) -> Realm:

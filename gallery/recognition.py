@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gallery.index import Vectors
-from gallery.realm import Realm
+from gallery.realm import Realm, not_arrived
 from gallery.records import SubjectMatch
 from gallery.schema import subjects
 from gallery.schema import templates as templates_table
@@ -29,12 +29,15 @@ class Verifier:
         self._realm = realm
         self._decoy = _decoy(realm.vault, dimension)
 
-    def similarity(self, partition: str, subject_id: str, embedding: Vectors, space_digest: bytes) -> float | None:
+    def similarity(
+        self, partition: str, subject_id: str, embedding: Vectors, space_digest: bytes, at_least_revision: int = 0
+    ) -> float | None:
         """The best cosine over the subject's templates of the space, or None without any.
 
         embedding: (1, D), not rotated.  An unknown subject costs the same statements and decryptions as a known one.
+        Raises OverloadedError if the store has not got to the revision yet.
         """
-        stored = self._stored(partition, subject_id, space_digest)
+        stored = self._stored(partition, subject_id, space_digest, at_least_revision)
         now_us = self._realm.now_us()
         decoys = [self._decoy] * (-len(stored) % _OPENED_TOGETHER if stored else _OPENED_TOGETHER)
         # Of all versions, whoever is claimed; one that another process has just begun is learned here.
@@ -48,8 +51,12 @@ class Verifier:
         ]
         return max(valid, default=None)
 
-    def _stored(self, partition: str, subject_id: str, space_digest: bytes) -> list[StoredTemplate]:
+    def _stored(
+        self, partition: str, subject_id: str, space_digest: bytes, at_least_revision: int
+    ) -> list[StoredTemplate]:
         with self._realm.store.reading() as connection:
+            if at_least_revision and self._realm.revision(connection) < at_least_revision:
+                raise not_arrived(at_least_revision)
             return list(
                 read_templates(
                     connection,

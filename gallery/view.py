@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, select
 
-from duetface.errors import GalleryError, OverloadedError
+from duetface.errors import GalleryError
 from gallery.index import GalleryIndex, IndexChange, LastingIndexes, Vectors
 from gallery.ledger import read_changes
-from gallery.realm import Realm, Writing
+from gallery.realm import Realm, Writing, not_arrived
 from gallery.records import Change, ChangeKind, SpaceStatistics
 from gallery.roster import Roster
 from gallery.schema import realms, templates
@@ -134,7 +134,7 @@ class View:
             raise GalleryError("this gallery was opened without an index: ask the service")
         revision = max(revision, self._committed)
         if self.applied_revision < revision and self.catch_up() < revision:
-            raise OverloadedError(f"revision {revision} has not arrived here yet: try again", retry_after_s=1.0)
+            raise not_arrived(revision)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Follow the change feed to its end; returns the revision reached.  The first time, load everything."""

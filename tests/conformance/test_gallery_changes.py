@@ -110,6 +110,9 @@ def test_a_change_is_seen_by_the_reader_who_asks_for_its_revision(world):
         with pytest.raises(OverloadedError, match="revision 99") as refusal:
             replica.identify(person(1), SPACE, at_least_revision=99)
         assert refusal.value.retry_after_s > 0
+        with pytest.raises(OverloadedError, match="revision 99") as refusal:
+            replica.verify_similarity("alice", person(1), SPACE, at_least_revision=99)
+        assert refusal.value.retry_after_s > 0
 
 
 def test_a_replica_follows_by_polling(world):

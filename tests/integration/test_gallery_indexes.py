@@ -114,6 +114,8 @@ def test_an_index_server_that_goes_away_costs_no_enrolment(tmp_path, server):
     world.enrol("bob", 2)
     with pytest.raises(GalleryError, match="nothing acknowledged was lost"):
         gallery.identify(person(1), SPACE)
+    # Who claims to be somebody is compared with the store alone, and needs no index.
+    assert gallery.verify_similarity("bob", person(2), SPACE, at_least_revision=gallery.revision) > 0.99
     running.start()
     for number, name in ((1, "alice"), (2, "bob")):
         assert gallery.identify(person(number), SPACE)[0].subject_id == name

@@ -440,5 +440,6 @@ def test_a_gallery_without_an_index_erases_and_never_searches(world):
         assert operator.statistics().spaces == ()
         with pytest.raises(GalleryError, match="without an index: ask the service"):
             operator.identify(person(1), SPACE)
+        assert operator.verify_similarity("alice", person(1), SPACE) is None
     world.gallery.refresh()
     assert world.gallery.identify(person(1), SPACE) == []
