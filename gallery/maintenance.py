@@ -21,7 +21,7 @@ from gallery import (
     templates,
     upgrading,
 )
-from gallery.checking import CheckReport
+from gallery.checking import CheckReport, Sample
 from gallery.erasure import Eraser, Proof
 from gallery.keys import KeyKind
 from gallery.ledger import Details, Entry, canonical, from_us, to_us
@@ -188,12 +188,14 @@ class Maintenance:
         self._eraser.committed()
         return gone
 
-    def check(self, space_digest: bytes, threshold: float, good_quality: float = 0.0) -> CheckReport:
+    def check(
+        self, space_digest: bytes, threshold: float, good_quality: float = 0.0, sample: Sample | None = None
+    ) -> CheckReport:
         """Verify audit, store and index, and tell who resembles whom at a threshold (cosine, from the calibration).
 
-        good_quality: below it, [0, 1], a template is told as poor.
+        good_quality: below it, [0, 1], a template is told as poor.  sample: whose pairs are compared in a large realm.
         """
-        return checking.check(self._realm, self._view, space_digest, threshold, good_quality)
+        return checking.check(self._realm, self._view, space_digest, threshold, good_quality, sample or Sample())
 
     def export(self, subject_id: str, actor: Actor, partition: str = "") -> dict[str, Any]:
         """Everything held about a person, as JSON-able values: record, consents, templates, audit rows.

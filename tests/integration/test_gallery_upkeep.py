@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -240,6 +241,13 @@ def test_a_check_names_doubles_and_poor_pictures_and_draws_the_scores(duetface: 
     assert (found["templates"], found["impostor_pairs"], found["false_matches"]) == (5, 8, 2)
     assert found["false_matches_expected"] == pytest.approx(8 * found["fmr"])
     assert [subject for subject, _ in found["poor"]] == ["bob"]
+    assert (found["templates_compared"], found["people_compared"], found["people"]) == (5, 3, 3)
+    sampled = duetface("check", "--compare", 3, "--seed", 5)
+    assert re.search(r"compared: [1-3] template\(s\) of [12] people out of 3, drawn with --seed 5", sampled.out)
+    assert "compared:" not in duetface("check").out
+    for option, value in (("--compare", 1), ("--seed", -1)):
+        refused = duetface("check", option, value)
+        assert (refused.code, option in refused.err, "Traceback" in refused.err) == (2, True, False)
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'duetface[report]'")
     drawn = duetface("check", "--plot", tmp_path / "scores.png")
     assert "alike: alice and mallory" in drawn.out
