@@ -83,6 +83,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--against", metavar="NAME|WEIGHTS", help="also the gap to a published split or a run's weights, same pairs"
     )
+    evaluate.add_argument("--teacher-cosine", action="store_true", help="also the mean cosine to the teacher's answers")
     evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw a DET plot (.png, .svg, .pdf)")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run_command=_evaluate)
@@ -200,9 +201,10 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from training.det_plot import plot_det
-    from training.evaluate import TorchPath, evaluate, system_named
+    from training.evaluate import TorchPath, evaluate, system_named, teacher_cosine
     from training.pair_sets import read_pair_set
     from training.scores import paired_gap
+    from training.teacher import TeacherEmbedder
 
     pairs = read_pair_set(arguments.pairs)
     if arguments.torch:
@@ -212,6 +214,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         evaluated = evaluate(pairs, system)
     found = {"set": pairs.name, "left_out": pairs.missing, **evaluated.scores.to_dict()}
     curves = {evaluated.scores.path: evaluated.verified}
+    if arguments.teacher_cosine:
+        teacher = TeacherEmbedder(_teacher(arguments), arguments.threads)
+        found["teacher_cosine"] = teacher_cosine(pairs, evaluated, teacher)
     if arguments.against:
         other = evaluate(pairs, system_named(arguments.against, "", arguments.models, arguments.threads))
         curves[f"{arguments.against}: {other.scores.path}"] = other.verified

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.augment import augment
-from training.blends import Teacher, blend
+from training.blends import blend
 from training.datasets import COVERED, CROP, Faces
+from training.teacher import Teacher
 
 AHEAD = 4  # batches prepared beforehand
 NOBODY = -1

@@ -7,16 +7,11 @@ A teacher can be asked about any picture, so the student follows it over as many
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import Picture, Random
-
-Teacher = Callable[[Picture], NDArray[np.float32]]
-"""(B, 112, 112, 3) uint8 RGB -> (B, 512) of unit length."""
 
 BEND_CELLS = 4  # a side, of the grid whose corners are moved
 BEND_PX = 2.5  # standard deviation of a corner's move

@@ -23,6 +23,7 @@ from training.pair_sets import PairSet
 from training.production import BATCH, CropHull, ProductionPath, groups
 from training.scores import Scores, Verified, score, verify
 from training.student import Student, load_student, weights_digest
+from training.teacher import Teacher
 
 MASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "own": torch.clone,
@@ -130,14 +131,21 @@ def wire_bytes(spec: SplitSpec, planes: Mapping[str, Tensor]) -> list[int]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores, and the similarities behind them for a plot or a comparison on the same pairs."""
+    """Scores, and what is behind them: similarities of the pairs, and (N, 512) embeddings of the set's pictures."""
 
     scores: Scores
     verified: Verified
+    embeddings: NDArray[np.float32]
 
 
 def evaluate(pairs: PairSet, system: System) -> Evaluation:
     """Embed every picture of the set once, compare the pairs."""
     embeddings, lengths = system.embed(pairs.crops.values())
     verified = verify(dict(zip(pairs.crops, embeddings, strict=True)), pairs.folds)
-    return Evaluation(score(verified, lengths, system.label), verified)
+    return Evaluation(score(verified, lengths, system.label), verified, embeddings)
+
+
+def teacher_cosine(pairs: PairSet, evaluated: Evaluation, teacher: Teacher) -> float:
+    """How alike the system's embeddings of the set's pictures are to the teacher's, in the mean: of people unseen."""
+    answers = [teacher(np.stack(group)) for group in groups(pairs.crops.values(), BATCH)]
+    return float((evaluated.embeddings * np.concatenate(answers)).sum(axis=1).mean())

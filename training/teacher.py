@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from networks.teacher import load_teacher, read_teacher
+
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""(B, 112, 112, 3) uint8 RGB -> (B, 512) of unit length."""
 
 
 def teacher_at_hand(path: Path, device: torch.device) -> TeacherEmbedder | TorchTeacher:

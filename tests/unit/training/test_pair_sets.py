@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,8 +13,9 @@ from duetface.errors import ConfigError
 from duetface.manifest import models_root
 from tests.unit.training.conftest import made_up_picture, write_zip
 from training.__main__ import main
-from training.evaluate import system_named
+from training.evaluate import Evaluation, system_named, teacher_cosine
 from training.pair_sets import read_bin, read_pair_set
+from training.scores import score, verify
 
 
 def coded(seed: int) -> bytes:
@@ -124,3 +126,18 @@ def test_the_space_can_be_named() -> None:
     """And one of another split is refused."""
     assert system_named("r1", "r1-1-int8", models_root(), 1).label == "production, space r1-1-int8"
     assert main(["evaluate", "--pairs", "x.bin", "--spec", "r1", "--space", "none"]) == 2
+
+
+def test_a_system_that_answers_as_the_teacher_does_has_cosine_one(tmp_path: Path) -> None:
+    """And one that answers the opposite has minus one: by picture, in the set's order."""
+    pairs = read_pair_set(write_bin(tmp_path / "x.bin", [coded(i) for i in range(24)], [True, False] * 6))
+
+    def teacher(crops: np.ndarray) -> np.ndarray:
+        flat = crops.reshape(len(crops), -1)[:, :512].astype(np.float32)
+        return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+    embeddings = teacher(np.stack(list(pairs.crops.values())))
+    verified = verify(dict(zip(pairs.crops, embeddings, strict=True)), pairs.folds)
+    same = Evaluation(score(verified, np.ones(len(embeddings), np.int64), "same"), verified, embeddings)
+    assert teacher_cosine(pairs, same, teacher) == pytest.approx(1)
+    assert teacher_cosine(pairs, replace(same, embeddings=-embeddings), teacher) == pytest.approx(-1)
