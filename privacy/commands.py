@@ -83,6 +83,7 @@ def excess_of_runs(arguments: argparse.Namespace, say: Say) -> str:
             "message": [a.result["attack"] for a in messages],
             "template": [a.result["attack"] for a in templates],
         },
+        "widths": sorted({a.result["settings"]["width"] for a in messages}),
         **where_and_when(),
     }
     if arguments.publish is not None:

@@ -42,23 +42,39 @@ def excess(
     metric: str, messages: Sequence[Attack], templates: Sequence[Attack], people: Sequence[str], seed: int
 ) -> Excess:
     """people: of each picture (or pair).  Raises ConfigError if budgets, faces or victims differ between the sides."""
-    check_comparable([*messages, *templates])
+    check_comparable(messages, templates)
     best, floor = _best(metric, messages), _best(metric, templates)
     interval = bootstrap(best - floor, people, seed)
     return Excess(metric, float(best.mean()), float(floor.mean()), interval)
 
 
-def check_comparable(attacks: Sequence[Attack]) -> None:
-    """Every attack against the same split, victims and faces, with the same budget and seed."""
-    first = attacks[0].result
-    for attack in attacks[1:]:
+def check_comparable(messages: Sequence[Attack], templates: Sequence[Attack]) -> None:
+    """Every attack against the same split, victims and faces; each budget (capacity and all) on both sides.
+
+    Raises ConfigError naming what differs.
+    """
+    if not messages or not templates:
+        raise ConfigError("an excess needs an attack on each side")
+    first = messages[0].result
+    for attack in (*messages, *templates):
         for key in ("split_digest", "seed", "n"):
             if attack.result[key] != first[key]:
                 raise ConfigError(f"{attack.result['attack']}: {key} {attack.result[key]}, expected {first[key]}")
-        mine, theirs = _fixed(attack.result), _fixed(first)
-        different = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-        if different:
-            raise ConfigError(f"{attack.result['attack']}: another budget than {first['attack']} in {different}")
+    for side, other in ((messages, templates), (templates, messages)):
+        for attack in side:
+            _check_matched(attack, other)
+
+
+def _check_matched(attack: Attack, others: Sequence[Attack]) -> None:
+    """Raises ConfigError if none of the others had the attack's budget."""
+    mine = _fixed(attack.result)
+    different = [
+        sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        for theirs in (_fixed(other.result) for other in others)
+    ]
+    if all(different):
+        closest = min(different, key=len)
+        raise ConfigError(f"{attack.result['attack']}: no attack of the other side has its budget, see {closest}")
 
 
 def _fixed(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +82,4 @@ def _fixed(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _best(metric: str, attacks: Sequence[Attack]) -> NDArray[np.float64]:
-    if not attacks:
-        raise ConfigError(f"excess in {metric}: an attack is needed on each side")
     return max((attack.figures[metric] for attack in attacks), key=lambda figures: float(figures.mean()))

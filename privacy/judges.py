@@ -28,8 +28,13 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers, four decimals: more would be noise."""
-        return {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
+        """Plain numbers, rounded."""
+        return {"mean": rounded(self.mean), "low": rounded(self.low), "high": rounded(self.high)}
+
+
+def rounded(value: float) -> float:
+    """Four decimals, more would be noise; small rates keep three digits."""
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.3g}")
 
 
 def psnr(rgb: NDArray[np.generic], reference: NDArray[np.generic]) -> Floats:

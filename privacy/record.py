@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from duetface.errors import ConfigError
 from duetface.spec import SplitSpec
-from privacy.judges import Interval, bootstrap, psnr, ssim
+from privacy.judges import Interval, bootstrap, psnr, rounded, ssim
 
 SCHEMA = 1
 
@@ -42,7 +42,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values with date, machine and commit."""
         metrics = {
-            name: value.to_dict() if isinstance(value, Interval) else round(float(value), 4)
+            name: value.to_dict() if isinstance(value, Interval) else rounded(float(value))
             for name, value in self.metrics.items()
         }
         named = {known.name: getattr(self, known.name) for known in fields(self)}

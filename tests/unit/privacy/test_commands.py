@@ -74,7 +74,7 @@ def test_sides_of_different_budgets_are_refused(
         assert cli.main(["attack", "decoder", *COMMON, *world, *run]) == 0
     sides = ["--message", str(tmp_path / "message"), "--template", str(tmp_path / "template")]
     assert cli.main(["excess", *COMMON, *world, *sides]) == cli.BAD_INPUT
-    assert "another budget" in capsys.readouterr().err
+    assert "no attack of the other side has its budget" in capsys.readouterr().err
 
 
 def test_stolen_galleries_are_attacked_and_the_figures_published(world: list[str], tmp_path: Path) -> None:

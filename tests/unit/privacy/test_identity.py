@@ -104,10 +104,19 @@ def test_excess_is_the_difference_of_the_best_on_each_side() -> None:
 def test_sides_with_different_means_are_not_compared(changes: dict[str, object], complaint: str) -> None:
     """A weaker attack on the template would invent an excess, a stronger one hide it."""
     with pytest.raises(ConfigError, match=complaint):
-        check_comparable([Attack(result(), {}), Attack(result(**changes), {})])
+        check_comparable([Attack(result(), {})], [Attack(result(**changes), {})])
 
 
 def test_the_view_may_differ() -> None:
     """It is what is compared; the number of parameters follows from it."""
     other = {"view": "template", "passes": 3, "width": 32, "parameters": 9}
-    check_comparable([Attack(result(), {}), Attack(result(settings=other), {})])
+    check_comparable([Attack(result(), {})], [Attack(result(settings=other), {})])
+
+
+def test_capacities_may_grow_on_both_sides_together() -> None:
+    """A larger decoder on one side alone is refused; on both it only makes the best attack better."""
+    small, large = result(), result(settings={"view": "message", "passes": 3, "width": 48, "parameters": 9})
+    check_comparable([Attack(small, {}), Attack(large, {})], [Attack(large, {}), Attack(small, {})])
+    for sides in (((small, large), (small,)), ((small,), (small, large))):
+        with pytest.raises(ConfigError, match=r"no attack of the other side has its budget, see .'width'"):
+            check_comparable(*([Attack(found, {}) for found in side] for side in sides))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from privacy.judges import LUMA, bootstrap, gaussian_window, psnr, ssim
+from privacy.judges import LUMA, Interval, bootstrap, gaussian_window, psnr, ssim
 from privacy.losses import structural_similarity
 
 
@@ -114,3 +114,9 @@ def test_one_person_gives_no_interval() -> None:
     """Nothing can be said about others."""
     with pytest.raises(ValueError, match="two people or more"):
         bootstrap(np.array([0.1, 0.2]), ["a", "a"])
+
+
+def test_a_small_rate_is_not_rounded_away() -> None:
+    """17 accepted guesses of a million are not none."""
+    assert Interval(1.7e-5, 0.99e-5, 2.722e-5).to_dict() == {"mean": 1.7e-5, "low": 9.9e-6, "high": 2.72e-5}
+    assert Interval(0.123456, 0, 14.96123).to_dict() == {"mean": 0.1235, "low": 0.0, "high": 14.9612}
