@@ -24,7 +24,7 @@ about how error rates differ between groups of people: measure on your own befor
 LEAKS = {
     "fixed": """This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
 and a trained attacker rebuilds the picture from it (docs/privacy.md).""",
-    "learned": """A message tells about as much as the template it turns into, and whoever holds either can identify
+    "learned": """A message tells somewhat more than the template it turns into, and whoever holds either can identify
 (docs/privacy.md says how much and how it was measured).""",
 }
 
