@@ -39,10 +39,17 @@ def _measured(match: re.Match[str], results: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fill the named pages in place."""
+    """Fill the named pages in place; a page that is not there or names what was not measured ends it with status 2."""
     for name in sys.argv[1:] if argv is None else argv:
         page = Path(name)
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        try:
+            page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        except OSError as error:
+            print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+            return 2
+        except (KeyError, IndexError, ValueError) as error:
+            print(f"{page}: a marked number is not among the results: {error}", file=sys.stderr)
+            return 2
     return 0
 
 

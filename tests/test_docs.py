@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fill import filled
+from benchmarks.fill import main as fill
 from cli.reference import command_names, examples, reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +94,17 @@ def test_a_number_is_filled_with_the_decimals_that_it_has(tmp_path: Path) -> Non
     assert filled(text, tmp_path) == ("1,234.6 ms <!-- RESULT r.json:a.b_0/5 --> and 12 % <!-- RESULT r.json:l.0 % -->")
     with pytest.raises(KeyError):
         filled("1 <!-- RESULT r.json:nothing -->", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["1 <!-- RESULT nothing.json:a -->", "1 <!-- RESULT bench.json:nothing -->", None])
+def test_what_cannot_be_filled_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """A page, a file of results or a number that is not there."""
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text)
+    assert fill([str(page)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert text is None or page.read_text() == text
 
 
 def test_the_readme_shows_both_commands_on_its_first_screen() -> None:
