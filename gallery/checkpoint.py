@@ -11,7 +11,7 @@ from duetface.errors import ConfigError, GalleryError
 from gallery import snapshot
 from gallery.realm import Realm
 from gallery.roster import Roster
-from gallery.schema import audit, realms
+from gallery.schema import audit
 from gallery.view import Space, SpaceKey, View
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def _adopt(realm: Realm, view: View, path: Path) -> None:
 def _history(realm: Realm, revision: int) -> str:
     """The audit digest of the change that has this revision: two histories that differ anywhere before differ in it."""
     with realm.store.reading() as connection:
-        head = connection.execute(select(realms.c.revision).where(realms.c.realm_id == realm.realm_id)).scalar_one()
+        head = realm.revision(connection)
         if revision == 0 or revision > head:
             return f"revision {revision} of {head}" if revision else "empty"
         digest = connection.execute(

@@ -74,11 +74,16 @@ class Realm:
 
     def revision(self, connection: Connection) -> int:
         """The newest committed revision that this transaction sees."""
-        return int(connection.execute(select(realms.c.revision).where(realms.c.realm_id == self.realm_id)).scalar_one())
+        return revision_of(connection, self.realm_id)
 
     def now_us(self) -> int:
         """The present, as the store writes it."""
         return to_us(self.clock())
+
+
+def revision_of(connection: Connection, realm_id: int) -> int:
+    """The newest committed revision of a realm that this transaction sees."""
+    return int(connection.execute(select(realms.c.revision).where(realms.c.realm_id == realm_id)).scalar_one())
 
 
 def not_arrived(revision: int) -> OverloadedError:

@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from duetface.errors import GalleryError
 from gallery.index import GalleryIndex, IndexChange, LastingIndexes, Vectors
 from gallery.ledger import read_changes
-from gallery.realm import Realm, Writing, not_arrived
+from gallery.realm import Realm, Writing, not_arrived, revision_of
 from gallery.records import Change, ChangeKind, SpaceStatistics
 from gallery.roster import Roster
-from gallery.schema import realms, templates
+from gallery.schema import templates
 from gallery.store import SqlStore
 from gallery.templates import StoredTemplate, read_templates
 from gallery.vault import Vault
@@ -180,7 +180,7 @@ class View:
 
     def _load(self, connection: Connection, progress: Progress | None) -> None:
         self._spaces = {}
-        revision = connection.execute(select(realms.c.revision).where(realms.c.realm_id == self._realm_id)).scalar_one()
+        revision = revision_of(connection, self._realm_id)
         stored = read_templates(connection, self._realm_id, by_id=True)
         loaded = 0
         while batch := list(itertools.islice(stored, _BATCH)):
