@@ -1,13 +1,12 @@
-"""The pictures of the report: portraits, what is on the wire of each, what attacks make of it, and the frontier."""
+"""The pictures of the report: portraits, what is on the wire of each, and what attacks make of it."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from privacy.untrained import best_linear
 
 PORTRAITS = ("biden.jpg", "obama.jpg", "astronaut.png")
 CROP = 112
-GOAL = (2.0, 0.05)  # accuracy lost in points, excess SSIM
 
 
 Columns = dict[str, NDArray[np.generic]]
@@ -113,32 +111,6 @@ def tiled(codes: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey = np.rint((sheet - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
     scaled = cv2.resize(grey, (CROP, CROP), interpolation=cv2.INTER_NEAREST)
     return np.repeat(scaled[..., None], 3, axis=2).astype(np.uint8)
-
-
-def frontier_section(points: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy lost against excess leak; the area of a point is the bytes of a message."""
-    drawn = [point for point in points if "excess_ssim" in point]
-    if not drawn:
-        return "<p>No split has both a measured excess and a measured cost yet.</p>"
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(6.5, 4))
-    axes.add_patch(plt.Rectangle((0, 0), *GOAL, alpha=0.12, color="green", linewidth=0, label="goal of the default"))
-    for point in drawn:
-        size = 20 + point["message_bytes"] / 50
-        place = (point["accuracy_lost_points"], point["excess_ssim"])
-        axes.scatter(*place, s=size)
-        label = f"{point['split']}: {point['message_bytes']:.0f} B, {point.get('client_macs', 0) / 1e6:.0f} M MACs"
-        axes.annotate(label, place, textcoords="offset points", xytext=(8, 4))
-    axes.scatter([0], [0], marker="*", color="black")
-    axes.annotate("embedding on the device (all MACs there)", (0, 0), textcoords="offset points", xytext=(8, -4))
-    axes.margins(x=0.35, y=0.12)
-    axes.set_xlabel("accuracy lost against the twin, points on lfw_dev")
-    axes.set_ylabel("excess SSIM of the best trained attack")
-    axes.legend(loc="upper right")
-    with io.BytesIO() as stream:
-        figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
-        plt.close(figure)
-        return f"<img alt='frontier' src='data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}'>"
 
 
 def _pyplot() -> Any:

@@ -6,6 +6,7 @@ The pictures are of public-domain portraits only; figures come from result files
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import html
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 from duetface.errors import ConfigError
 from privacy import gallery_page
+from privacy.frontier import frontier, frontier_picture
 from privacy.record import read_all, where_and_when
 from privacy.threat_models import THREATS
 
@@ -30,7 +32,7 @@ img.face { width: 112px; height: 112px; image-rendering: pixelated; } .note { co
 
 
 def write_report(arguments: argparse.Namespace, say: Say) -> Path:
-    """Write index.html, report.json and a picture a split; returns the page's path.
+    """Write index.html, report.json, frontier.png and a picture a split; returns the page's path.
 
     Raises ConfigError if a split has no results.
     """
@@ -51,7 +53,7 @@ def write_report(arguments: argparse.Namespace, say: Say) -> Path:
     sections = [
         ("What is measured", _measure()),
         *((f"Split {split}", split_section(split, results)) for split in arguments.split),
-        ("Frontier", gallery_page.frontier_section(points)),
+        ("Frontier", _frontier(points, out / "frontier.png")),
         *((f"Portraits, {split}", gallery_page.portraits_table(columns)) for split, columns in portraits.items()),
         ("Published figures", published_section(PUBLISHED)),
         ("Attackers", threats_section()),
@@ -84,19 +86,6 @@ def split_section(split: str, results: Sequence[Mapping[str, Any]]) -> str:
     return table(("attack", "figure", "mean [95 % over people]", "sample", "seed", "date"), rows)
 
 
-def frontier(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A point a split that has both an excess and a cost: accuracy lost, excess leak, MACs, bytes."""
-    points = []
-    for split in sorted({result["split"] for result in results}):
-        metrics: dict[str, Any] = {}
-        for result in results:
-            if result["split"] == split and result["attack"] in ("excess", "cost"):
-                metrics |= result["metrics"]
-        if {"accuracy_lost_points", "message_bytes"} <= metrics.keys():
-            points.append({"split": split, **{name: _mean(value) for name, value in metrics.items()}})
-    return points
-
-
 def published_section(path: Path) -> str:
     """Other people's figures, with their source. Sets and attackers differ: they set the scale, no more."""
     with path.open(newline="", encoding="utf-8") as stream:
@@ -124,8 +113,12 @@ def _figure(value: Mapping[str, float] | float) -> str:
     return f"{value:g}"
 
 
-def _mean(value: Mapping[str, float] | float) -> float:
-    return value["mean"] if isinstance(value, Mapping) else value
+def _frontier(points: Sequence[Mapping[str, Any]], path: Path) -> str:
+    """The picture of the frontier, in the page and as a file of its own."""
+    if not points:
+        return "<p>No split has both a measured excess and a measured cost yet.</p>"
+    frontier_picture(points, path)
+    return f"<img alt='frontier' src='data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}'>"
 
 
 def _measure() -> str:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from privacy import cli
+from privacy.frontier import frontier, frontier_picture
 from privacy.gallery_page import tiled
 from privacy.judges import Interval
 from privacy.messages import PlainDevice, message_of
@@ -15,7 +16,7 @@ from privacy.observation import observe
 from privacy.people import Capture
 from privacy.published_split import published_split
 from privacy.record import Result, names_of, picture_metrics, sizes, write
-from privacy.report import frontier, table, write_report
+from privacy.report import table, write_report
 from privacy.threat_models import THREATS
 from privacy.untrained import linear_attack
 from tests.unit.privacy.conftest import blobs
@@ -84,6 +85,15 @@ def test_the_frontier_needs_both_leak_and_cost() -> None:
         {"split": "paper", "accuracy_lost_points": 1.5, "message_bytes": 900.0, "excess_ssim": 0.04}
     ]
     assert frontier([excess]) == []
+    assert frontier([cost]) == []
+
+
+def test_the_frontier_is_drawn_with_its_two_ends(tmp_path: Path) -> None:
+    """A picture for the docs; it must not fail on one point, nor on one without a network on the device."""
+    point = {"split": "a", "accuracy_lost_points": 1.5, "message_bytes": 900.0, "excess_ssim": 0.04}
+    frontier_picture([{**point, "ssim_from_template": 0.46}], tmp_path / "frontier.png")
+    shown = cv2.imread(str(tmp_path / "frontier.png"))
+    assert shown is not None and shown.std() > 5
 
 
 def test_cells_of_a_table_are_escaped() -> None:
