@@ -9,7 +9,7 @@ from training.datasets import Faces
 
 
 def test_each_block_is_left_out_once_and_put_back(faces: Faces) -> None:
-    """Three margins, the first of none, half the detail, then the blocks; the first figure is the teacher against itself."""
+    """Three margins, the first of none, half the detail, then the blocks; first of all itself."""
     torch.manual_seed(1)
     teacher = MobileFaceNet().eval()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
