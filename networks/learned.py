@@ -24,7 +24,6 @@ from networks.transform import register_constant
 CORNER = 4  # frequencies a side of the block that the client network looks at
 CORNER_CHANNELS = tuple(frequency.BLOCK * u + v for u in range(CORNER) for v in range(CORNER))
 BORDER = (14 * CORNER - PICTURE) // 2  # of the halved picture, in its pixels: one block of the crop
-HIDDEN = 2048
 
 
 class LowPassPicture(nn.Module):
@@ -79,18 +78,19 @@ class LearnedClient(nn.Module):
 
 
 class LearnedServer(nn.Module):
-    """Codes (B, 512, 1, 1) -> embedding (B, 512) of unit length: a residual layer over what the device found."""
+    """Codes (B, 512, 1, 1) -> embedding (B, 512) of unit length, by one linear layer.
+
+    It can be trained again without touching a device. Being linear it takes nothing from the codes: whoever knows
+    an embedding and the public weights knows the codes, so a message tells what its template tells and no more.
+    """
 
     def __init__(self) -> None:
-        """Starts close to the identity; not quite, or the first layer would get no gradient."""
+        """Starts as the identity."""
         super().__init__()
-        self.expand = nn.Linear(EMBEDDING, HIDDEN)
-        self.act = nn.PReLU(HIDDEN)
-        self.project = nn.Linear(HIDDEN, EMBEDDING)
-        nn.init.normal_(self.project.weight, std=1e-3)
-        nn.init.zeros_(self.project.bias)
+        self.linear = nn.Linear(EMBEDDING, EMBEDDING)
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, planes: Mapping[str, Tensor]) -> Tensor:
         """Plane name -> (B, C, H, W) float32.  Returns (B, 512) of unit length."""
-        codes = planes["codes"].flatten(1)
-        return unit_length((codes + self.project(self.act(self.expand(codes)))).float())
+        return unit_length(self.linear(planes["codes"].flatten(1)).float())

@@ -20,7 +20,7 @@ from pathlib import Path
 from duetface.errors import ConfigError, DuetFaceError
 
 ROOT = Path(__file__).resolve().parent.parent
-ATTACKS = ("linear", "ridge", "decoder", "linkage", "templates", "hill-climbing")
+ATTACKS = ("linear", "ridge", "decoder", "linkage", "templates", "hill-climbing", "rebuild")
 BAD_INPUT = 2
 
 

@@ -138,6 +138,8 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
         return untrained.template_attack(pack, spec, seed)
     if arguments.kind == "hill-climbing":
         return _hill_climbing(arguments, pack, spec, say)
+    if arguments.kind == "rebuild":
+        return _rebuild(arguments, pack, spec)
     machine, budget = Machine(arguments.device, arguments.threads), _budget(arguments)
     if arguments.kind == "linkage":
         return trained.linkage_attack(pack, arguments.view, budget, folder, say, machine)
@@ -146,6 +148,17 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
         return untrained.ridge_attack(pack, spec, rgb, seed)
     features = _features(arguments) if arguments.perceptual_weight else None
     return trained.attack(pack, rgb, trained.Run(arguments.view, folder), budget, say, machine, features)
+
+
+def _rebuild(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec) -> Result:
+    from privacy.rebuild import LinearLayer
+    from privacy.scene import space_of
+
+    space = space_of(spec, arguments.models)
+    if space is None:
+        raise ConfigError(f"split {spec.name} has no template space in models/: there is no template to start from")
+    layer = LinearLayer.read(arguments.models / "spaces" / space.name / "server.onnx")
+    return untrained.rebuild_attack(pack, spec, layer, arguments.seed)
 
 
 def _hill_climbing(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, say: Say) -> Result:

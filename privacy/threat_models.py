@@ -52,6 +52,14 @@ THREATS = {
             beats="the unprotected picture, sent as a message",
         ),
         ThreatModel(
+            name="rebuild",
+            who="the same",
+            holds="as the template's; the service's network",
+            spends="linear algebra: the service's layer is undone",
+            wins_by="share of messages whose codes are computed from their template; all of them: the excess is zero",
+            beats="the layer of a split that is one linear layer; a network of several is refused",
+        ),
+        ThreatModel(
             name="masks",
             who="the same",
             holds="only the attention masks of the message",

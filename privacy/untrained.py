@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from duetface.errors import ConfigError
 from duetface.spec import SplitSpec
 from gallery.calibration import Calibration
-from privacy import hill_climbing, linear, ridge, unlinkability
-from privacy.judges import Interval, ssim
+from privacy import hill_climbing, linear, rebuild, ridge, unlinkability
+from privacy.judges import Interval, bootstrap, ssim
 from privacy.observation import Observed
 from privacy.pack import Pack
 from privacy.record import Result, names_of, picture_metrics, sizes
@@ -72,6 +72,22 @@ def ridge_attack(pack: Pack, spec: SplitSpec, rgb: NDArray[np.uint8], seed: int)
     metrics = picture_metrics(made, pack.victim_rgb, pack.victim_people, seed)
     n = sizes(len(made), len(set(pack.victim_people)), count)
     return Result("ridge", "linear", **names_of(spec), seed=seed, n=n, metrics=dict(metrics))
+
+
+def rebuild_attack(pack: Pack, spec: SplitSpec, layer: rebuild.LinearLayer, seed: int) -> Result:
+    """The codes of each victim's message, computed from the template alone."""
+    if spec.family != "learned" or pack.victim.template.shape[1] == 0:
+        raise ConfigError(f"split {spec.name}: only a learned split with a template space in models/ is rebuilt")
+    (plane,) = spec.planes
+    found = rebuild.rebuilt_codes(pack.victim.template, layer, plane)
+    right = found == pack.victim.planes[plane.name].reshape(found.shape)
+    metrics: dict[str, Interval | float] = {
+        "codes_rebuilt_share": bootstrap(right.mean(axis=1), pack.victim_people, seed),
+        "messages_rebuilt_share": bootstrap(right.all(axis=1).astype(np.float64), pack.victim_people, seed),
+        "layer_condition": layer.condition,
+    }
+    n = sizes(len(found), len(set(pack.victim_people)), 0)
+    return Result("rebuild", "rebuild", **names_of(spec), seed=seed, n=n, metrics=metrics)
 
 
 def template_attack(pack: Pack, spec: SplitSpec, seed: int) -> Result:

@@ -24,13 +24,13 @@ about how error rates differ between groups of people: measure on your own befor
 LEAKS = {
     "fixed": """This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
 and a trained attacker rebuilds the picture from it (docs/privacy.md).""",
-    "learned": """A message tells somewhat more than the template it turns into, and whoever holds either can identify
-(docs/privacy.md says how much and how it was measured).""",
+    "learned": """A message tells what the template tells that it turns into, and how good the picture was;
+whoever holds either can identify (docs/privacy.md says how it was measured).""",
 }
 
 SERVERS = {
     "fixed": "inverse block DCT of what was sent, then MobileFaceNet with interactive blocks",
-    "learned": "a residual layer over the device's codes",
+    "learned": "one linear layer over the device's codes",
 }
 
 

@@ -11,8 +11,9 @@ from gallery.calibration import Calibration
 from networks.registry import SPLITS
 from privacy import cli
 from privacy.pack import Group, Pack, write_pack
+from privacy.rebuild import LinearLayer
 from privacy.scene import Cast, Places, pack_path
-from privacy.untrained import GuessingPlan, guessing_attack
+from privacy.untrained import GuessingPlan, guessing_attack, rebuild_attack
 from tests.unit.privacy.conftest import blobs
 from tests.unit.privacy.test_linkage import SPLIT, Projection
 
@@ -97,6 +98,30 @@ def test_masks_of_a_split_without_masks_are_refused(world: list[str], capsys: py
     """No attack that sees nothing."""
     assert cli.main(["attack", "decoder", *COMMON, *world, "--view", "masks", *TINY]) == cli.BAD_INPUT
     assert "is empty" in capsys.readouterr().err
+
+
+def test_a_split_that_is_not_learned_is_not_rebuilt(world: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its server network is no linear layer: one line, not a figure."""
+    assert cli.main(["attack", "rebuild", *COMMON, *world]) == cli.BAD_INPUT
+    assert "no template space" in capsys.readouterr().err
+
+
+def test_rebuilding_counts_what_was_found_again() -> None:
+    """All of it by the layer that made the templates, next to nothing by another."""
+    random = np.random.default_rng(1)
+    sent = np.clip(np.rint(random.normal(size=(20, 512)) / 0.4), -7, 7).astype(np.int8)
+    unit = (sent / np.linalg.norm(sent, axis=1, keepdims=True)).astype(np.float32)
+    names = tuple(f"P{i // 2}_{i % 2:04d}" for i in range(20))
+    quality = np.ones((20, 5), np.float32)
+    members = Group(names, {"codes": sent[:, :, None, None]}, quality, unit, unit, np.full(20, 256))
+    pack = Pack(members, members, blobs(20, 1), (), {})
+    shares = {}
+    for name, weight in (("right", np.eye(512)), ("wrong", np.roll(np.eye(512), 1, axis=0))):
+        found = rebuild_attack(pack, SPLITS["l1"], LinearLayer(weight, np.zeros(512)), seed=1).metrics
+        shares[name] = found["codes_rebuilt_share"], found["messages_rebuilt_share"]
+    assert [figure.mean for figure in shares["right"]] == [1, 1]
+    assert shares["wrong"][0].mean < 0.5
+    assert shares["wrong"][1].mean == 0
 
 
 def test_guessing_reports_chance_beside_what_was_found() -> None:
