@@ -27,13 +27,11 @@ def frontier(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def frontier_picture(points: Sequence[Point], path: Path) -> None:
     """One PNG: excess against accuracy lost, and against work on the device with the line between the two ends."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    figure, (lost, work) = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    figure = Figure(figsize=(11, 4))
+    lost, work = figure.subplots(1, 2, sharey=True)
     lost.add_patch(Rectangle((0, 0), GOAL_LOST, GOAL_EXCESS, alpha=0.15, color="green", linewidth=0))
     work.add_patch(Rectangle((0, 0), GOAL_MACS / 1e6, GOAL_EXCESS, alpha=0.15, color="green", linewidth=0))
     plain = 1 - min(point["ssim_from_template"] for point in points)
@@ -57,7 +55,6 @@ def frontier_picture(points: Sequence[Point], path: Path) -> None:
     lost.set_ylim(-0.07, 1.15 * plain)
     figure.text(0.5, -0.05, "green: goals of the default split; area of a point: bytes of a message", ha="center")
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
 
 
 def _name(axes: Any, name: str, place: tuple[float, float], above: int, *, left: bool = False) -> None:

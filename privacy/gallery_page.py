@@ -72,16 +72,17 @@ def portraits_table(columns: Columns) -> str:
 
 def portraits_picture(columns: Columns, path: Path) -> None:
     """The same as one PNG, for a page that cannot hold HTML."""
-    plt = _pyplot()
+    from matplotlib.figure import Figure
+
     count = len(next(iter(columns.values())))
-    figure, places = plt.subplots(count, len(columns), figsize=(1.5 * len(columns), 1.55 * count + 0.4), squeeze=False)
+    figure = Figure(figsize=(1.5 * len(columns), 1.55 * count + 0.4))
+    places = figure.subplots(count, len(columns), squeeze=False)
     for column, (title, pictures) in zip(places.T, columns.items(), strict=True):
         column[0].set_title(textwrap.fill(title, 18), fontsize=8)
         for axes, picture in zip(column, pictures, strict=True):
             axes.imshow(_as_bytes(picture))
             axes.axis("off")
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
 
 
 def wire_picture(observed: Observed, row: int) -> NDArray[np.uint8]:
@@ -111,15 +112,6 @@ def tiled(codes: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey = np.rint((sheet - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
     scaled = cv2.resize(grey, (CROP, CROP), interpolation=cv2.INTER_NEAREST)
     return np.repeat(scaled[..., None], 3, axis=2).astype(np.uint8)
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def _settings_of(run: Path, split_digest: str) -> dict[str, Any] | None:
