@@ -81,7 +81,8 @@ class LearnedServer(nn.Module):
     """Codes (B, 512, 1, 1) -> embedding (B, 512) of unit length, by one linear layer.
 
     It can be trained again without touching a device. Being linear it takes nothing from the codes: whoever knows
-    an embedding and the public weights knows the codes, so a message tells what its template tells and no more.
+    an embedding and the public weights knows the codes (privacy.rebuild; a test holds it for the shipped weights), so
+    the codes tell what the template tells and no more.
     """
 
     def __init__(self) -> None:

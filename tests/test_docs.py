@@ -97,7 +97,9 @@ def test_a_number_is_filled_with_the_decimals_that_it_has(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["1 <!-- RESULT nothing.json:a -->", "1 <!-- RESULT bench.json:nothing -->", None])
-def test_what_cannot_be_filled_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_what_cannot_be_filled_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
     """A page, a file of results or a number that is not there."""
     page = tmp_path / "page.md"
     if text is not None:
