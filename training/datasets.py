@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from duetface.errors import ConfigError
 from training.ingest import ingest
+from training.track import track
 
 CROP = 112
 COVERED = 0.9  # below this share of source picture, a crop carries black borders: treated as occluded
+EMBEDDED_TOGETHER = 64
 HELD_OUT_PERSONS = 600  # identities kept from training, for calibration
 HOLD_OUT_SALT = "duetface calibration 1"  # changing it changes who is held out: then retrain everything
 
@@ -109,10 +111,9 @@ def prepare(
             print(f"{count} pictures: {reason}")
     crops = np.load(cache / "crops.npy", mmap_mode="r")
     if embed is not None and not (cache / "teacher.npy").exists():
-        batches = [embed(crops[i : i + 64]) for i in range(0, len(crops), 64)]
-        _save_whole(cache / "teacher.npy", np.concatenate(batches))
+        _save_whole(cache / "teacher.npy", _embedded(crops, embed))
     if not (cache / "regions.npy").exists():
-        packed = [np.packbits(region(np.asarray(crop))) for crop in crops]
+        packed = [np.packbits(region(np.asarray(crop))) for crop in track(crops, "finding the faces")]
         _save_whole(cache / "regions.npy", np.stack(packed))
 
 
@@ -120,9 +121,15 @@ def embeddings_of(teacher: Path, cache: Path, embed: Callable[[NDArray[np.uint8]
     """Embed the cached crops with another teacher, once; returns the name of the file in the cache."""
     name = f"teacher-{hashlib.sha256(teacher.read_bytes()).hexdigest()[:8]}.npy"
     if not (cache / name).exists():
-        crops = np.load(cache / "crops.npy", mmap_mode="r")
-        _save_whole(cache / name, np.concatenate([embed(crops[i : i + 64]) for i in range(0, len(crops), 64)]))
+        _save_whole(cache / name, _embedded(np.load(cache / "crops.npy", mmap_mode="r"), embed))
     return name
+
+
+def _embedded(
+    crops: NDArray[np.uint8], embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    starts = track(range(0, len(crops), EMBEDDED_TOGETHER), "asking the teacher")
+    return np.concatenate([embed(np.array(crops[i : i + EMBEDDED_TOGETHER])) for i in starts])
 
 
 def data_digest(folder: Path, cache: Path) -> str:
