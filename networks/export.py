@@ -73,7 +73,7 @@ def _export(
     module = module.cpu().eval()
     examples = [torch.from_numpy(array) for array in random_inputs(shapes, batch=2)]
     dynamic = {name: {0: "batch"} for name in [*inputs, *outputs]}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         # The tracing exporter writes plain, small graphs and needs nothing more; the newer one needs onnxscript.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(

@@ -23,7 +23,7 @@ class Interaction(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, C, H, W).  mask: (B, 1, H, W) in [0, 1].  Returns x's shape."""
-        return x * (1 + self.weight * mask)
+        return x * raised(self.weight * mask, x)
 
 
 class GatedInteraction(nn.Module):
@@ -31,8 +31,12 @@ class GatedInteraction(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, C, H, W).  mask: (B, 1, H, W) in [0, 1].  Returns x's shape, values in (0, 2)."""
-        gate = torch.sigmoid(x)
-        return gate + gate * mask
+        return torch.sigmoid(x) * raised(mask, x)
+
+
+def raised(attention: Tensor, x: Tensor) -> Tensor:
+    """1 + attention in x's type: where x is bf16 the trunk stays so, instead of going on in float32."""
+    return (1 + attention).to(x.dtype)
 
 
 INTERACTIONS = {"weighted": Interaction, "gated": GatedInteraction}

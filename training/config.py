@@ -37,7 +37,7 @@ class FitConfig:
     interaction: str = "weighted"  # or "gated": the figure's block (networks.interaction)
     masks: str = "own"  # or "random": an ablation
     region: bool = True  # false looks everywhere instead of at the face: an ablation
-    compile: bool = False  # torch.compile, on CUDA only: some minutes at the start, then a third faster or so
+    compile: bool = False  # torch.compile, of the networks on CUDA, of the activations on a CPU: then a third faster
     augment: bool = True
     threads: int = 2
     checkpoint_minutes: float = 3.0

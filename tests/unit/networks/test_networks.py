@@ -10,7 +10,7 @@ from networks import registry
 from networks.client import EPSILON, ClientNetwork, attention
 from networks.device import DeviceHalf
 from networks.interaction import GatedInteraction, Interaction
-from networks.mobile_face_net import PairedConvolution
+from networks.mobile_face_net import HalvingConvolution, PairedConvolution
 from networks.server import ServerNetwork
 
 Pair = tuple[ClientNetwork, ServerNetwork]
@@ -62,6 +62,12 @@ def test_a_block_without_attention_lets_everything_through() -> None:
     assert torch.equal(Interaction()(x, torch.zeros(2, 1, 7, 7)), x)
 
 
+def test_attention_leaves_the_trunk_in_its_own_type() -> None:
+    """Masks arrive in float32; a trunk in bf16 that went on so would take twice the memory for nothing."""
+    x, mask = torch.ones(1, 4, 7, 7, dtype=torch.bfloat16), torch.rand(1, 1, 7, 7)
+    assert {block()(x, mask).dtype for block in (Interaction, GatedInteraction)} == {torch.bfloat16}
+
+
 def test_the_figures_gate_has_nothing_to_learn_and_doubles_where_it_looks() -> None:
     """g + g * m with g = sigmoid(x): the ablation's other form."""
     x, mask = torch.randn(2, 4, 7, 7), torch.rand(2, 1, 7, 7)
@@ -97,6 +103,20 @@ def test_a_convolution_in_wider_groups_is_the_same_sum() -> None:
     (expected,) = torch.autograd.grad(plain.square().sum(), convolution.weight)
     (got,) = torch.autograd.grad(convolution(x).square().sum(), convolution.weight)
     assert torch.allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_convolution_thinned_out_is_the_same_sum() -> None:
+    """Training takes a detour for the gradient's sake; what it computes is what is exported."""
+    convolution = HalvingConvolution(16)
+    x = torch.randn(2, 16, 14, 14, requires_grad=True)
+    plain = nn.functional.conv2d(x, convolution.weight, convolution.bias, stride=2, padding=1, groups=16)
+    assert torch.allclose(convolution(x), plain, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(convolution(x), plain)
+    for of in (convolution.weight, x):
+        (expected,) = torch.autograd.grad(plain.square().sum(), of, retain_graph=True)
+        (got,) = torch.autograd.grad(convolution(x).square().sum(), of)
+        assert torch.allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_client_network_stays_small(pair: Pair) -> None:

@@ -1,12 +1,14 @@
 """The loop on a tiny set: it learns, resumes, and leaves a record."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from duetface.errors import ConfigError, ModelError
 from networks import registry
@@ -17,7 +19,7 @@ from training.batches import Batch, Samples, collate
 from training.config import FitConfig
 from training.datasets import Faces
 from training.distributed import Workers
-from training.fit import fit, training_step, update_average
+from training.fit import compiled, fit, training_step, update_average
 from training.losses import TeacherBank, distillation
 from training.objective import Objective
 from training.progress import Progress
@@ -135,6 +137,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces, tmp_path: Path) -
     batch.rgb[0] = float("inf")
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         step(progress, batch)
+
+
+@pytest.mark.filterwarnings("default")  # torch warns about its own code when it first compiles
+def test_a_compiled_step_is_the_plain_one(faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quicker kernels for the activations, and a line where there is no compiler for them."""
+    batch, plain, quick = four(faces), started(faces, tmp_path), started(faces, tmp_path)
+    loss = step(plain, batch)[0]
+    forward = compiled(quick.student, torch.device("cpu"))
+    assert ("a third slower" in capsys.readouterr().err) == (shutil.which("g++") is None)
+    assert training_step(quick, forward, batch, 1e-3, 0.5, ALONE)[0] == pytest.approx(loss, rel=0.02)
+    for name, parameter in plain.student.named_parameters():
+        again = quick.student.get_parameter(name).grad
+        assert nn.functional.cosine_similarity(parameter.grad.flatten(), again.flatten(), dim=0) > 0.98, name
+
+
+def test_without_a_compiler_a_run_is_slower_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """compile = true is in the configurations that everybody uses: it must not end a run."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    student = Student("r1", None)
+    assert compiled(student, torch.device("cpu")) is student
+    assert "no C++ compiler (no-such-compiler): nothing is compiled" in capsys.readouterr().err
 
 
 def test_the_average_follows_the_weights() -> None:
