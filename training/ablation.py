@@ -1,7 +1,8 @@
 """The table of docs/accuracy.md: one choice changed a row, each trained on the same number of faces.
 
 Every row is a run of training.fit in a folder of its own, evaluated on the same pairs; what is finished is
-skipped, so the command may be stopped and started at will.
+skipped, so the command may be stopped and started at will. Its figures, similarities of the pairs among them, lie
+apart from the weights: small enough to be kept with the code, so that a table grows from machine to machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from duetface.spec import SplitSpec
 from networks.device import DeviceHalf
 from networks.registry import split_named
 from training.config import FitConfig
-from training.cost import Cost, measure
+from training.cost import measure
 from training.evaluate import TorchPath, evaluate
 from training.pair_sets import PairSet
 from training.production import CropHull
@@ -82,24 +83,47 @@ def chosen(names: Sequence[str]) -> tuple[Row, ...]:
     return tuple(row for row in ROWS if row.name in wanted)
 
 
+@dataclass(frozen=True)
+class Folders:
+    """runs: weights and curves, a folder a row.  figures: NAME.json, NAME.npz (similarities) of each finished row."""
+
+    runs: Path
+    figures: Path
+
+    def weights(self, row: Row) -> Path:
+        """Where the row's networks are, its own or another's."""
+        return self.runs / (row.weights_of or row.name) / "final.pt"
+
+    def row(self, row: Row) -> Path:
+        """Accuracy, gap and cost."""
+        return self.figures / f"{row.name}.json"
+
+    def similarities(self, name: str) -> Path:
+        """Of each fold's pairs."""
+        return self.figures / f"{name}.npz"
+
+
 def run_row(
-    row: Row, out: Path, pairs: PairSet, models: Path, faces: int, train: Callable[[FitConfig, Path], None]
+    row: Row, folders: Folders, pairs: PairSet, models: Path, faces: int, train: Callable[[FitConfig, Path], None]
 ) -> None:
     """Train and evaluate one row unless its figures are there.
 
-    train: runs a config into a folder.  Writes NAME/row.json and NAME/similarities.npz.
-    Raises ConfigError if the folder holds a run of another budget.
+    train: runs a config into a folder.
+    Raises ConfigError if the figures are of another budget.
     """
-    folder, weights = out / row.name, out / (row.weights_of or row.name) / "final.pt"
-    if (folder / "row.json").exists():
-        _check_budget(folder / "row.json", faces)
+    if folders.row(row).exists():
+        _check_budget(folders.row(row), faces)
         return
+    weights = folders.weights(row)
     if not weights.exists():
-        train(FitConfig(split=row.split, minutes=NO_LIMIT, faces=faces, **row.changes), weights.parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = evaluate(pairs, torch_path(row, weights, models))
-    _save_similarities(folder / "similarities.npz", found.verified)
-    write_json(folder / "row.json", {"row": row.name, "says": row.says, "faces": faces, **found.scores.to_dict()})
+        config = FitConfig(split=row.split, minutes=NO_LIMIT, faces=faces, compile=True, **row.changes)
+        train(config, weights.parent)
+    path = torch_path(row, weights, models)
+    found, cost = evaluate(pairs, path), measure(row.spec, path.student, time_it=False)
+    folders.figures.mkdir(parents=True, exist_ok=True)
+    _save_similarities(folders.similarities(row.name), found.verified)
+    figures = {"row": row.name, "says": row.says, "faces": faces, **found.scores.to_dict(), "cost": cost.to_dict()}
+    write_json(folders.row(row), figures)
 
 
 def torch_path(row: Row, weights: Path, models: Path) -> TorchPath:
@@ -110,44 +134,46 @@ def torch_path(row: Row, weights: Path, models: Path) -> TorchPath:
     return TorchPath(row.spec, student.eval(), CropHull(models), masks, region)
 
 
-def table(rows: Iterable[Row], out: Path, pairs: PairSet, time_it: bool = True) -> str:
-    """The Markdown table of the finished rows; gap.json and cost.json are written beside each row.json."""
-    reference = out / REFERENCE / "similarities.npz"
-    if not reference.exists():
-        raise ConfigError(f"{reference} is missing: every gap is to the row {REFERENCE!r}, run that too")
-    twin = read_similarities(reference).right
+def table(rows: Iterable[Row], folders: Folders, pairs: PairSet, time_it: bool = True) -> str:
+    """The Markdown table of the finished rows; each row's file receives its gap and cost.
+
+    The cost is measured anew where the row's weights are at hand.
+    """
+    if not folders.similarities(REFERENCE).exists():
+        raise ConfigError(f"{folders.figures} has no row {REFERENCE!r}, to which every gap is: run that too")
+    twin = read_similarities(folders.similarities(REFERENCE)).right
     lines = [
         "| row | | accuracy, % | gap to the twin, points (95 %) | TAR at FAR 1e-2 / 1e-3 | bytes "
         "| client MMAC / ms | server MMAC / ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        folder = out / row.name
-        if not (folder / "row.json").exists():
+        if not folders.row(row).exists():
             continue
-        figures = json.loads((folder / "row.json").read_text(encoding="utf-8"))
-        gap = paired_gap(read_similarities(folder / "similarities.npz").right, twin, pairs.folds)
-        cost = measure(row.spec, load_student(out / (row.weights_of or row.name) / "final.pt", row.split), time_it)
-        write_json(folder / "cost.json", cost.to_dict())
-        write_json(folder / "gap.json", gap)
-        lines.append(_line(row, figures, gap, cost))
+        figures = json.loads(folders.row(row).read_text(encoding="utf-8"))
+        figures["gap"] = paired_gap(read_similarities(folders.similarities(row.name)).right, twin, pairs.folds)
+        if folders.weights(row).exists():
+            figures["cost"] = measure(row.spec, load_student(folders.weights(row), row.split), time_it).to_dict()
+        write_json(folders.row(row), figures)
+        lines.append(_line(row, figures))
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row, figures: dict[str, Any], gap: dict[str, Any], cost: Cost) -> str:
-    accuracy, tar = figures["accuracy"], figures["tar_at_far"]
+def _line(row: Row, figures: dict[str, Any]) -> str:
+    accuracy, tar, gap, cost = (figures[name] for name in ("accuracy", "tar_at_far", "gap", "cost"))
     difference = "-" if row.name == REFERENCE else f"{gap['points']:.2f} ({gap['low']:.2f} to {gap['high']:.2f})"
     return (
         f"| `{row.name}` | {row.says} | {100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f} | {difference} "
         f"| {tar['0.01']:.3f} / {tar['0.001']:.3f} | {figures['bytes_per_face']['mean']:,.0f} "
-        f"| {cost.client_macs / 1e6:.0f} / {cost.client_ms:.1f} | {cost.server_macs / 1e6:.0f} / {cost.server_ms:.1f} |"
+        f"| {cost['client_macs'] / 1e6:.0f} / {cost['client_ms']:.1f} "
+        f"| {cost['server_macs'] / 1e6:.0f} / {cost['server_ms']:.1f} |"
     )
 
 
 def _check_budget(path: Path, faces: int) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))["faces"]
     if before != faces:
-        raise ConfigError(f"{path} is of a budget of {before} faces, not {faces}: choose another --out")
+        raise ConfigError(f"{path} is of a budget of {before} faces, not {faces}: choose another --figures")
 
 
 def _save_similarities(path: Path, verified: Verified) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from duetface.errors import ConfigError
 from duetface.manifest import models_root
 from networks.registry import split_named
 from tests.unit.training.conftest import made_up_picture
-from training.ablation import ROWS, chosen, run_row, table
+from training.ablation import ROWS, Folders, chosen, run_row, table
 from training.config import FitConfig
 from training.cost import measure
 from training.pair_sets import PairSet, read_bin
@@ -46,33 +47,35 @@ def untrained(config: FitConfig, run: Path, runs: list[str]) -> None:
 def test_a_row_is_trained_once_and_gets_its_figures(pairs: PairSet, tmp_path: Path) -> None:
     """Stopped and started again, nothing is computed twice; a row without training uses another one's weights."""
     runs: list[str] = []
-    rows = chosen(["twin", "steps-2"])
+    rows, folders = chosen(["twin", "steps-2"]), Folders(tmp_path / "runs", tmp_path / "figures")
     assert [row.name for row in rows] == ["twin", "r1", "steps-2"]
     for _ in range(2):
         for row in rows:
-            run_row(row, tmp_path, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
+            run_row(row, folders, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
     assert runs == ["twin", "r1"]
-    text = table(chosen(()), tmp_path, pairs, time_it=False)
+    text = table(chosen(()), folders, pairs, time_it=False)
     assert [line.split("`")[1] for line in text.splitlines()[2:]] == ["twin", "r1", "steps-2"]
-    gap = json.loads((tmp_path / "steps-2" / "gap.json").read_text())
-    assert gap["low"] <= gap["points"] <= gap["high"]
-    fine, coarse = (json.loads((tmp_path / name / "row.json").read_text()) for name in ("r1", "steps-2"))
+    fine, coarse = (json.loads(folders.row(row).read_text()) for row in rows[1:])
+    assert coarse["gap"]["low"] <= coarse["gap"]["points"] <= coarse["gap"]["high"]
     assert coarse["bytes_per_face"]["mean"] < fine["bytes_per_face"]["mean"]
+    shutil.rmtree(folders.runs)  # another machine, which has the figures alone
+    assert table(chosen(()), folders, pairs, time_it=False) == text
 
 
 def test_a_folder_of_another_budget_is_refused(pairs: PairSet, tmp_path: Path) -> None:
     """Rows of different budgets in one table would compare nothing."""
     (row,) = chosen(["twin"])
     runs: list[str] = []
-    run_row(row, tmp_path, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
-    with pytest.raises(ConfigError, match="of a budget of 64 faces, not 128: choose another --out"):
-        run_row(row, tmp_path, pairs, models_root(), 128, lambda config, run: untrained(config, run, runs))
+    folders = Folders(tmp_path, tmp_path)
+    run_row(row, folders, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
+    with pytest.raises(ConfigError, match="of a budget of 64 faces, not 128: choose another --figures"):
+        run_row(row, folders, pairs, models_root(), 128, lambda config, run: untrained(config, run, runs))
 
 
 def test_gaps_need_the_twin_and_rows_have_names(pairs: PairSet, tmp_path: Path) -> None:
     """Each gap is to the twin; a typing error must not run everything."""
-    with pytest.raises(ConfigError, match="every gap is to the row 'twin', run that too"):
-        table(ROWS, tmp_path, pairs)
+    with pytest.raises(ConfigError, match="no row 'twin', to which every gap is: run that too"):
+        table(ROWS, Folders(tmp_path, tmp_path), pairs)
     with pytest.raises(ConfigError, match=r"unknown rows \['r9'\]"):
         chosen(["r9"])
 
