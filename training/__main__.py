@@ -43,7 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train a split's networks; continues if RUN has a checkpoint")
     fit.add_argument("--config", type=Path, required=True)
     fit.add_argument("--run", type=Path, required=True, help="folder for checkpoints, curves and record.json")
-    fit.add_argument("--start-from", type=Path, help="weights (.pt) to begin with instead of the teacher's")
+    fit.add_argument(
+        "--start-from",
+        default="",
+        metavar="WEIGHTS|SPACE",
+        help="begin with these instead of the teacher's: a run's final.pt, or a shipped float32 space such as l1-2",
+    )
+    fit.add_argument("--models", type=Path, default=ROOT / "models")
     fit.set_defaults(run_command=_fit)
 
     prepare = commands.add_parser("prepare", help="decode the crops, embed them with the teacher, find the faces")
@@ -92,7 +98,13 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_ablate(commands: Any) -> None:
     ablate = commands.add_parser("ablate", help="the table of docs/accuracy.md; continues where it was stopped")
-    ablate.add_argument("--out", type=Path, required=True, help="a folder a row, and table.md")
+    ablate.add_argument("--out", type=Path, required=True, help="a folder a row for its weights, and table.md")
+    ablate.add_argument(
+        "--figures",
+        type=Path,
+        default=ROOT / "benchmarks" / "results" / "ablation",
+        help="of finished rows: not run again",
+    )
     ablate.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows (default: all)")
     ablate.add_argument("--faces", type=int, default=35_000, help="to see in each row's training")
     ablate.add_argument("--pairs", type=Path, help="set to evaluate on (default: lfw_dev of --data)")
@@ -117,18 +129,20 @@ def _teacher(arguments: argparse.Namespace, named: str = "") -> Path:
     return Path(named) if Path(named).exists() else folder / named
 
 
-def _train(arguments: argparse.Namespace, config: FitConfig, run: Path, start_from: Path | None = None) -> None:
+def _train(arguments: argparse.Namespace, config: FitConfig, run: Path, start_from: str = "") -> None:
     import torch
 
     from training.datasets import embeddings_of, load
     from training.fit import fit
+    from training.published import weights_to_start_from
     from training.teacher import TorchTeacher
 
+    start = weights_to_start_from(start_from, config.split, arguments.models) if start_from else None
     teacher, embeddings = _teacher(arguments, config.teacher), "teacher.npy"
     if config.teacher:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         embeddings = embeddings_of(teacher, arguments.cache, TorchTeacher(teacher, device))
-    fit(config, load(_crops(arguments), arguments.cache, embeddings), teacher, run, start_from)
+    fit(config, load(_crops(arguments), arguments.cache, embeddings), teacher, run, start)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -138,14 +152,15 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 
 def _ablate(arguments: argparse.Namespace) -> None:
-    from training.ablation import chosen, run_row, table
+    from training.ablation import Folders, chosen, run_row, table
     from training.pair_sets import read_pair_set
 
     pairs = read_pair_set(arguments.pairs or arguments.data / "lfw_dev")
+    folders = Folders(arguments.out, arguments.figures)
     for row in chosen(arguments.only):
         print(f"{row.name}: {row.says}", flush=True)
-        run_row(row, arguments.out, pairs, arguments.models, arguments.faces, partial(_train, arguments))
-    text = table(chosen(()), arguments.out, pairs)
+        run_row(row, folders, pairs, arguments.models, arguments.faces, partial(_train, arguments))
+    text = table(chosen(()), folders, pairs)
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
 

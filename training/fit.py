@@ -30,7 +30,7 @@ from training.objective import Objective
 from training.progress import Progress
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
-from training.student import Student, read_weights
+from training.student import Student
 from training.teacher import teacher_at_hand
 
 REPORT_STEPS = 20
@@ -38,11 +38,13 @@ BAR = 20  # characters
 CLIP_NORM = 5.0  # a bad batch (a black crop) must not throw the warm start away
 
 
-def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: Path | None = None) -> None:
+def fit(
+    config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: Mapping[str, Tensor] | None = None
+) -> None:
     """Train until the budget of minutes or faces is spent; continue if the run folder has a checkpoint.
 
     run: receives checkpoint.pt, curves.csv, curves.png, final.pt and record.json.
-    start_from: another run's weights to begin with.
+    start_from: weights to begin with instead of the teacher's, by the names of Student.state_dict.
     Started by torchrun, each process sees its part of the faces and the first one writes.
     Raises FloatingPointError on a loss that is not finite: the checkpoint before it is kept.
     """
@@ -55,7 +57,7 @@ def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: P
         student.to(here.device, memory_format=torch.channels_last)
         calibrate_inputs(student, faces, rows)
         if start_from is not None:
-            student.load_state_dict(read_weights(start_from, config.split))
+            student.load_state_dict(start_from)
         objective = Objective(config, faces, rows, teacher).to(here.device)
         progress = Progress.of(config, student, objective, run)
         start_alike([student, objective], here)
