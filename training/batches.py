@@ -6,7 +6,7 @@ So a run resumes exactly where its checkpoint ended.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -71,19 +71,34 @@ class Samples:
 
     def __getitem__(self, position: int) -> Sample:
         """The sample at that position of the run: crop, region, teacher's embedding, weight, place."""
+        return self.at([position])[0]
+
+    def at(self, positions: Sequence[int]) -> list[Sample]:
+        """Those at several positions; the teacher is asked about all their blends at once, which is quicker."""
+        drawn = [self._draw(position) for position in positions]
+        blends = {i: asked for i, (_, asked) in enumerate(drawn) if asked is not None}
+        samples = [sample for sample, _ in drawn]
+        if self.teacher is not None and blends:
+            for i, answer in zip(blends, self.teacher(np.stack(list(blends.values()))), strict=True):
+                rgb, region, _, weight, place = samples[i]
+                samples[i] = rgb, region, answer, weight, place
+        return samples
+
+    def _draw(self, position: int) -> tuple[Sample, NDArray[np.uint8] | None]:
+        """The sample, and the clean picture that the teacher is to be asked about, if it is a blend."""
         turn, place = divmod(position, len(self.rows))
         place = self._order(turn)[place]
         row = self.rows[place]
         region = np.unpackbits(self.faces.regions[row]).reshape(CROP, CROP)
-        rgb, answer, weight = np.asarray(self.faces.crops[row]), self.faces.teacher[row], float(self.weight[row])
+        rgb, asked, weight = np.asarray(self.faces.crops[row]), None, float(self.weight[row])
         chance = np.random.default_rng([self.seed, position, 2])
         if self.teacher is not None and chance.random() < self.blend_share:
             other = self.faces.crops[self.rows[chance.integers(len(self.rows))]]
-            rgb, place, weight = blend(rgb, np.asarray(other), chance), NOBODY, 1.0
-            answer = self.teacher(rgb[None])[0]
+            rgb = asked = blend(rgb, np.asarray(other), chance)
+            place, weight = NOBODY, 1.0
         if self.augmented:
             rgb, region = augment(rgb, region, np.random.default_rng([self.seed, position, 1]))
-        return rgb, region, answer, weight, int(place)
+        return (rgb, region, self.faces.teacher[row], weight, int(place)), asked
 
     def _order(self, turn: int) -> NDArray[np.int64]:
         if self._turn != turn:  # positions come in order: one permutation a pass
@@ -102,10 +117,11 @@ def batches(samples: Samples, batch: int, start: int, stop: int, rank: int = 0, 
     """
     cv2.setNumThreads(1)
     firsts = iter(range(start + rank * batch, stop - (world - rank) * batch + 1, batch * world))
-    with ThreadPoolExecutor(max_workers=1) as worker:
+    # The teacher that is asked about blends stays on one thread of its own, beside those of the step.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
 
         def prepare(first: int) -> Future[Batch]:
-            return worker.submit(lambda: collate([samples[first + i] for i in range(batch)]))
+            return worker.submit(lambda: collate(samples.at(range(first, first + batch))))
 
         waiting = deque(map(prepare, islice(firsts, AHEAD)))
         while waiting:

@@ -6,14 +6,10 @@ One loop, resumable, on CPU (bf16, channels last) or CUDA. Read it from fit() do
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +18,7 @@ from torch import Tensor, nn
 from networks.client import ClientNetwork
 from networks.registry import Form
 from training.batches import Batch, Samples, batches
+from training.compiled import compiled
 from training.config import FitConfig
 from training.curves import plot_curves
 from training.datasets import Faces
@@ -31,7 +28,7 @@ from training.progress import Progress
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
 from training.student import Student
-from training.teacher import teacher_at_hand
+from training.teacher import TorchTeacher
 
 REPORT_STEPS = 20
 BAR = 20  # characters
@@ -63,7 +60,7 @@ def fit(
         start_alike([student, objective], here)
         samples = Samples(
             faces, rows, config.seed, config.augment, config.occluded_weight, config.blend_share,
-            teacher_at_hand(teacher, here.device) if config.blend_share else None,
+            asked_about_blends(config, teacher, here.device) if config.blend_share else None,
         )  # fmt: skip
         state = _train(progress, samples, run, here)
         if here.first:
@@ -97,28 +94,6 @@ def _train(run_state: Progress, samples: Samples, run: Path, here: Workers) -> d
     return run_state.spent
 
 
-def compiled(student: Student, device: torch.device) -> nn.Module:
-    """On CUDA the whole; on a CPU the activations alone, whose plain backward pass takes a third of a step.
-
-    The convolutions are oneDNN's either way. Without a C++ compiler nothing is compiled, and a line says so.
-    """
-    if device.type == "cuda":
-        return cast(nn.Module, torch.compile(student))
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        print(f"no C++ compiler ({compiler}): nothing is compiled, the run is a third slower", file=sys.stderr)
-        return student
-    activation = torch.compile(nn.functional.prelu, dynamic=True)  # one for all: a module each would compile forty
-    for module in student.modules():
-        if isinstance(module, nn.PReLU):
-            module.forward = partial(_activated, activation, module)  # type: ignore[method-assign]
-    return student
-
-
-def _activated(activation: Callable[[Tensor, Tensor], Tensor], module: nn.PReLU, x: Tensor) -> Tensor:
-    return activation(x, module.weight)
-
-
 def training_step(
     run_state: Progress, forward: nn.Module, batch: Batch, rate: float, progress: float, here: Workers
 ) -> tuple[float, float]:
@@ -149,6 +124,14 @@ def update_average(average: Mapping[str, Tensor], student: Student, decay: float
     """Running mean of the weights (Polyak): what is exported. decay grows from 0.1 in the first steps."""
     for name, value in student.state_dict().items():
         average[name].lerp_(value, 1 - decay)
+
+
+def asked_about_blends(config: FitConfig, path: Path, device: torch.device) -> TorchTeacher:
+    """The teacher as it is quick: its answers need no more precision than the student's."""
+    teacher = TorchTeacher(path, device, torch.bfloat16)
+    if config.compile:
+        teacher.network = compiled(teacher.network, device)
+    return teacher
 
 
 @torch.no_grad()

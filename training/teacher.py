@@ -1,4 +1,4 @@
-"""The teacher as an oracle: on ONNX Runtime, or in torch where that is not installed or a GPU is at hand."""
+"""The teacher as an oracle: on ONNX Runtime, or in torch where that is not installed or quicker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from networks.teacher import load_teacher, read_teacher
 
 Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """(B, 112, 112, 3) uint8 RGB -> (B, 512) of unit length."""
-
-
-def teacher_at_hand(path: Path, device: torch.device) -> TeacherEmbedder | TorchTeacher:
-    """The one that is quick here: on a CPU a thread of ONNX Runtime beside the training, else the GPU."""
-    return TeacherEmbedder(path, threads=1) if device.type == "cpu" else TorchTeacher(path, device)
 
 
 class TeacherEmbedder:
@@ -42,13 +37,19 @@ class TeacherEmbedder:
 class TorchTeacher:
     """The same in torch."""
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        """path: .onnx or .onnx.xz of a MobileFaceNet."""
-        self._network, self._device = load_teacher(path).to(device), device
+    def __init__(self, path: Path, device: torch.device, precision: torch.dtype = torch.float32) -> None:
+        """path: .onnx or .onnx.xz of a MobileFaceNet.
+
+        precision: of the convolutions. In bfloat16 an answer has a cosine of .999 to float32's, in half the time.
+        """
+        self.network = load_teacher(path).to(device, memory_format=torch.channels_last)
+        self._device, self._precision = device, precision
 
     @torch.no_grad()
     def __call__(self, rgb_u8_nhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 112, 112, 3) uint8 RGB -> (B, 512) float32."""
         pictures = torch.from_numpy(np.asarray(rgb_u8_nhwc)).to(self._device).permute(0, 3, 1, 2).float()
-        embeddings = torch.nn.functional.normalize(self._network((pictures - 127.5) / 127.5), dim=1)
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            answer = self.network(((pictures - 127.5) / 127.5).contiguous(memory_format=torch.channels_last))
+        embeddings = torch.nn.functional.normalize(answer.float(), dim=1)
         return np.asarray(embeddings.cpu().numpy(), np.float32)

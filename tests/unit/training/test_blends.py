@@ -60,6 +60,23 @@ def test_the_teacher_is_asked_about_the_blend_itself(faces: Faces) -> None:
         assert np.allclose(answer, brightness(rgb[None])[0])
 
 
+def test_a_batch_is_asked_about_at_once(faces: Faces) -> None:
+    """One question for all of its blends, each answer at its own place, faces of people left alone."""
+    questions: list[int] = []
+
+    def counting(pictures: Picture) -> NDArray[np.float32]:
+        questions.append(len(pictures))
+        return brightness(pictures)
+
+    rows = np.arange(len(faces.identity))
+    samples = Samples(faces, rows, 3, augmented=False, occluded_weight=0.5, blend_share=0.5, teacher=counting)
+    batch = samples.at(range(20))
+    blends = [i for i, sample in enumerate(batch) if sample[4] == NOBODY]
+    assert questions == [len(blends)] and 0 < len(blends) < 20
+    for i, (rgb, _, answer, _, place) in enumerate(batch):
+        assert np.allclose(answer, brightness(rgb[None])[0] if i in blends else faces.teacher[rows[place]])
+
+
 def test_the_share_of_blends_is_what_was_asked_for(faces: Faces) -> None:
     """And what is left keeps its own place and answer."""
     places = np.array([samples_of(faces, share=0.5)[position][4] for position in range(300)])

@@ -16,10 +16,11 @@ from networks.mobile_face_net import MobileFaceNet
 from networks.registry import Form
 from training import objective
 from training.batches import Batch, Samples, collate
+from training.compiled import compiled
 from training.config import FitConfig
 from training.datasets import Faces
 from training.distributed import Workers
-from training.fit import compiled, fit, training_step, update_average
+from training.fit import fit, training_step, update_average
 from training.losses import TeacherBank, distillation
 from training.objective import Objective
 from training.progress import Progress
