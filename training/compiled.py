@@ -26,9 +26,7 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
     if shutil.which(compiler) is None:
         print(f"no C++ compiler ({compiler}): nothing is compiled, the run is a third slower", file=sys.stderr)
         return network
-    activation: Activation = torch.compile(
-        nn.functional.prelu, dynamic=True
-    )  # one for all: each its own would be forty
+    activation: Activation = torch.compile(_prelu_of_rows, dynamic=True)
     for module in network.modules():
         if isinstance(module, nn.PReLU):
             module.forward = partial(_activated, activation, module)  # type: ignore[method-assign]
@@ -36,4 +34,12 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _activated(activation: Activation, module: nn.PReLU, x: Tensor) -> Tensor:
-    return activation(x, module.weight)
+    # As rows, which channels_last maps are in memory, so that one kernel serves maps of all sizes.
+    batch, channels, height, width = x.shape
+    rows = activation(x.permute(0, 2, 3, 1).reshape(-1, channels), module.weight[None])
+    return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _prelu_of_rows(rows: Tensor, weight: Tensor) -> Tensor:
+    """(N, C), (1, C) -> (N, C). A parameter itself, not one dimension more, would be compiled anew for each C."""
+    return nn.functional.prelu(rows, weight[0])
