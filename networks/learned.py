@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from duetface import frequency
 from duetface.spec import SplitSpec
 from duetface.splitting import COMPONENTS
+from networks.constants import register_constant
 from networks.mobile_face_net import EMBEDDING, MobileFaceNet, unit_length
 from networks.small_face_net import PICTURE, SmallFaceNet
-from networks.transform import register_constant
 
 CORNER = 4  # frequencies a side of the block that the client network looks at
 CORNER_CHANNELS = tuple(frequency.BLOCK * u + v for u in range(CORNER) for v in range(CORNER))

@@ -34,7 +34,8 @@ def fixed_split(
     """A high-pass split: the given channels stay, of all colour planes; int8 coefficients and masks are sent."""
     goes = tuple(c for c in range(CHANNELS) if c not in client_channels)
     blocks = 112 * upsampling // 8
-    plane = PlaneSpec("coefficients", (3 * len(goes), blocks, blocks), 8, True, "deflate", high_pass_steps(goes))
+    steps = high_pass_steps(goes, upsampling)
+    plane = PlaneSpec("coefficients", (3 * len(goes), blocks, blocks), 8, True, "deflate", steps)
     if upsampling > 2:  # values far below one level of the others': steps of their own, and nothing to deflate
         plane = replace(plane, codec="stored", scale=published_steps(goes, 112, upsampling))
     return SplitSpec(

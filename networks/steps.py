@@ -17,6 +17,7 @@ from duetface.splitting import COMPONENTS
 STRONG_LUMA_CHANNELS = frozenset({3, 4, 5, 6, 10, 11, 12, 17, 18, 19, 24, 25, 26, 32, 40})
 STRONG_STEP = 3.0
 STEP = 2.0
+INTERPOLATED_FINER = 4  # times, at upsampling 2: `python -m training steps --split r2`
 # Peaks over the same crops: 726, 494, 570. Only splits that keep fewer than the paper's ten channels send these.
 LOW_LUMA_STEPS = {2: 6.0, 9: 4.0, 16: 5.0}
 
@@ -28,13 +29,14 @@ CHROMA_SHARE = 0.075
 HALF_RANGE = 127.5
 
 
-def high_pass_steps(channels: Sequence[int]) -> tuple[float, ...]:
+def high_pass_steps(channels: Sequence[int], upsampling: int = 1) -> tuple[float, ...]:
     """For upsampling 1 and 2: plain numbers, since a block's coefficients span some hundreds.
 
-    channels: the server's, of one colour plane.
+    channels: the server's, of one colour plane.  At upsampling 2 the high ones are faint: most have an RMS below 2.
     """
     luma = [LOW_LUMA_STEPS.get(c, STRONG_STEP if c in STRONG_LUMA_CHANNELS else STEP) for c in channels]
-    return tuple(luma + [STEP] * ((COMPONENTS - 1) * len(channels)))
+    steps = luma + [STEP] * ((COMPONENTS - 1) * len(channels))
+    return tuple(step / (INTERPOLATED_FINER if upsampling > 1 else 1) for step in steps)
 
 
 def published_steps(channels: Sequence[int], crop: int, upsampling: int) -> tuple[float, ...]:

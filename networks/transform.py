@@ -16,17 +16,13 @@ from torch import Tensor, nn
 from duetface import frequency
 from duetface.spec import SplitSpec
 from duetface.splitting import CHANNELS, COMPONENTS, rows_of
+from networks.constants import register_constant
+from networks.estimate import EstimatingInverse
 
 # The high-pass is faint: times 4 it fills the teacher's range (docs/method.md 8.6).
 HIGH_PASS_GAIN = 4.0
 # Frequencies of a block that tell its slope: 7 alone would do in float; with 6, eight bits lose half as much.
 SLOPES = (6, 7)
-
-
-def register_constant(module: nn.Module, name: str, array: NDArray[np.floating] | NDArray[np.integer]) -> None:
-    """A fixed array of a module as a buffer that no checkpoint holds; floating point becomes float32."""
-    tensor = torch.from_numpy(np.array(array))
-    module.register_buffer(name, tensor.float() if tensor.is_floating_point() else tensor, persistent=False)
 
 
 class BlockDct(nn.Module):
@@ -60,65 +56,29 @@ class BlockDct(nn.Module):
 
 
 class InverseBlockDct(nn.Module):
-    """Server channels -> a picture-shaped input: the missing channels are zero, the rest is lifted.
+    """Server channels at upsampling 1 -> a picture-shaped input: the missing channels are zero, the rest is lifted.
 
-    One transposed convolution of stride 8 per colour plane, then (upsampling > 1) the pseudo-inverse of
-    the interpolation, then YCbCr -> RGB. Centred on 0, where the teacher expects mid-grey.
+    One transposed convolution of stride 8 per colour plane, then YCbCr -> RGB. Centred on 0, where the teacher
+    expects mid-grey. Blocks do not overlap here: a better guess at what is missing has nothing to go by.
     """
 
     basis: Tensor
-    even: Tensor
-    odd: Tensor
-    top: Tensor
-    bottom: Tensor
-    upside_down: Tensor
     colour: Tensor
 
     def __init__(self, spec: SplitSpec) -> None:
-        """spec: the server's channels and the upsampling."""
+        """spec: the server's channels."""
         super().__init__()
-        self.upsampled = spec.upsampling > 1
         dct = frequency.dct_matrix()
         basis = np.einsum("ux,vy->uvxy", dct, dct).reshape(CHANNELS, frequency.BLOCK, frequency.BLOCK)
         chosen = basis[list(spec.server_channels)]
         register_constant(self, "basis", np.concatenate([chosen] * COMPONENTS)[:, None])  # (3 * S, 1, 8, 8)
-        if self.upsampled:
-            large = spec.crop * spec.upsampling
-            even, odd = halves(np.linalg.pinv(frequency.interpolation_matrix(spec.crop, large)))
-            register_constant(self, "even", even)
-            register_constant(self, "odd", odd)
-            # Look-ups, since the shape of an exported flip stays unknown.
-            register_constant(self, "top", np.arange(even.shape[1]))
-            register_constant(self, "bottom", np.arange(large)[: even.shape[1] - 1 : -1])
-            register_constant(self, "upside_down", np.arange(len(even))[::-1])
         back = np.linalg.inv(frequency.RGB_TO_YCBCR) * (HIGH_PASS_GAIN / 127.5)
         register_constant(self, "colour", back[:, :, None, None])  # a 1 x 1 convolution
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """(B, 3 * S, K, K) -> (B, 3, 112, 112)."""
         planes = nn.functional.conv_transpose2d(coefficients, self.basis, stride=frequency.BLOCK, groups=COMPONENTS)
-        if self.upsampled:
-            planes = self._shrunk(self._shrunk(planes).transpose(-1, -2)).transpose(-1, -2)
         return nn.functional.conv2d(planes, self.colour)
-
-    def _shrunk(self, planes: Tensor) -> Tensor:
-        """(..., n * K, W) -> (..., K, W): the interpolation's pseudo-inverse, by `halves`."""
-        top, bottom = planes.index_select(-2, self.top), planes.index_select(-2, self.bottom)
-        even, odd = self.even @ (top + bottom), self.odd @ (top - bottom)
-        return torch.cat([even + odd, (even - odd).index_select(-2, self.upside_down)], dim=-2)
-
-
-def halves(matrix: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """(2 m, 2 n) that is the same upside down and back to front -> its parts on even and odd columns, (m, n) each.
-
-    A mirrored signal gives a mirrored answer, so two products of a quarter of the size do the work of the whole.
-    Raises ValueError for a matrix that is not so.
-    """
-    if not np.allclose(matrix, matrix[::-1, ::-1]):
-        raise ValueError("a mirrored signal does not give a mirrored answer: the matrix has no even and odd part")
-    rows, columns = matrix.shape[0] // 2, matrix.shape[1] // 2
-    near, far = matrix[:rows, :columns], matrix[:rows, columns:][:, ::-1]
-    return (near + far) / 2, (near - far) / 2
 
 
 class IntegratingInverse(nn.Module):
@@ -193,7 +153,9 @@ def inverse_transform(spec: SplitSpec) -> nn.Module:
     """The fixed layer that shows the trunk a picture of what was sent. (B, C, K, K) -> (B, 3, 112, 112)."""
     if spec.colour == "rgb":
         return nn.Identity()
-    return IntegratingInverse(spec) if spec.upsampling == max(frequency.UPSAMPLINGS) else InverseBlockDct(spec)
+    if spec.upsampling == 1:
+        return InverseBlockDct(spec)
+    return IntegratingInverse(spec) if spec.upsampling == max(frequency.UPSAMPLINGS) else EstimatingInverse(spec)
 
 
 class Quantiser(nn.Module):

@@ -23,7 +23,8 @@ from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
 from gallery.key_settings import KeySettings, KeySource
 
-COMPARISON_SPLIT = "paper"  # its server channels can be inverted by linear algebra (docs/method.md 4.1)
+# Their server channels can be inverted by linear algebra (docs/method.md 4.1, networks/estimate.py).
+COMPARISON_SPLITS = frozenset({"paper", "r2"})
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -70,7 +71,7 @@ class Models(_Section):
     While next_space is set, both are served and people move over as they are accepted (docs/operations.md).
     """
 
-    split: str = Field(default="", description='folder under models/splits; "paper" only if named here')
+    split: str = Field(default="", description='folder under models/splits; "paper" and "r2" only if named here')
     space: str = Field(default="", description="folder under models/spaces; must belong to the split")
     next_split: str = Field(default="", description="as split, of the space that the gallery moves to")
     next_space: str = Field(default="", description="as space, of that to which the gallery moves; empty: it stays")

@@ -6,7 +6,7 @@ from duetface.errors import ConfigError
 from duetface.manifest import ModelCatalogue, SpaceManifest, load_space, models_root
 from duetface.spec import SplitSpec
 from gallery.calibration import Calibration
-from recognition_service.config import COMPARISON_SPLIT, Models
+from recognition_service.config import COMPARISON_SPLITS, Models
 from recognition_service.embedder import Embedder
 from recognition_service.network import Network
 
@@ -70,8 +70,8 @@ def _check_split(split: SplitSpec, wanted: _Wanted, space_name: str) -> None:
             f"config.toml: {wanted.space_key} {space_name} reads split {split.name}, "
             f"{wanted.split_key} is {wanted.split}"
         )
-    if split.name == COMPARISON_SPLIT and wanted.split != COMPARISON_SPLIT:
+    if split.name in COMPARISON_SPLITS and wanted.split != split.name:
         raise ConfigError(
-            f"split {COMPARISON_SPLIT} gives the picture away and is for comparison only: "
-            f'to serve it all the same, set {wanted.split_key} = "{COMPARISON_SPLIT}"'
+            f"split {split.name} gives the picture away and is for comparison only: "
+            f'to serve it all the same, set {wanted.split_key} = "{split.name}"'
         )

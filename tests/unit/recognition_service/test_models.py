@@ -70,12 +70,13 @@ def test_a_damaged_network_is_refused_by_name(catalogue: ModelCatalogue) -> None
         load_network(Models(), catalogue)
 
 
-def test_the_comparison_split_is_served_only_if_named(catalogue: ModelCatalogue) -> None:
+@pytest.mark.parametrize("name", ["paper", "r2"])
+def test_a_comparison_split_is_served_only_if_named(name: str, catalogue: ModelCatalogue) -> None:
     """Its server channels can be inverted by linear algebra (docs/method.md 4.1)."""
-    _rename_split(catalogue, "paper")
-    with pytest.raises(ConfigError, match="for comparison only"):
+    _rename_split(catalogue, name)
+    with pytest.raises(ConfigError, match=f'split {name} gives the picture away .* set models.split = "{name}"'):
         load_network(Models(), catalogue)
-    assert load_network(Models(split="paper"), catalogue).split.name == "paper"
+    assert load_network(Models(split=name), catalogue).split.name == name
 
 
 def _rename_split(catalogue: ModelCatalogue, name: str) -> None:
