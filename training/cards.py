@@ -22,6 +22,8 @@ The training faces come from public research sets without demographic labels, so
 about how error rates differ between groups of people: measure on your own before you rely on them.
 """
 LEAKS = {
+    "interpolated": """For comparison only: the service itself gives the picture back by linear algebra and looks at it
+(docs/privacy.md), so this split protects nothing; `serve` takes it only if it is asked for by name.""",
     "fixed": """This split leaves out what a person would recognise at a glance; whoever holds the message can identify,
 and a trained attacker rebuilds the picture from it (docs/privacy.md).""",
     "learned": """A message tells what the template tells that it turns into, and how good the picture was;
@@ -29,9 +31,14 @@ whoever holds either can identify (docs/privacy.md says how it was measured)."""
 }
 
 SERVERS = {
+    "interpolated": "the picture as linear algebra gives it back, then MobileFaceNet with interactive blocks",
     "fixed": "inverse block DCT of what was sent, then MobileFaceNet with interactive blocks",
     "learned": "one linear layer over the device's codes",
 }
+
+
+def _kind(spec: SplitSpec) -> str:
+    return "interpolated" if spec.upsampling > 1 else spec.family
 
 
 def split_card(spec: SplitSpec, client: nn.Module, parity: Parity, licence: str) -> str:
@@ -53,7 +60,7 @@ Digest `{spec.digest.hex()}`.
 {rows}
 
 {CAUTION.format(licence=licence)}
-{LEAKS[spec.family]}
+{LEAKS[_kind(spec)]}
 """
 
 
@@ -101,14 +108,15 @@ def space_card(
 ) -> str:
     """README.md of a space's folder."""
     seen = f"{int(run['faces']):,} faces seen (augmented; {run.get('training_faces', 19061):,} different ones)"
+    device = f" on {run['device']}" if "device" in run else ""
     commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
     return f"""# Template space `{space.name}`
 
-The server network for split `{spec.name}`: {SERVERS[spec.family]};
+The server network for split `{spec.name}`: {SERVERS[_kind(spec)]};
 {_parameters(server):,} parameters, {space.precision}.
 Digest `{space.digest.hex()}`.
 
-Training: {seen} in {run["seconds"] / 60:.0f} minutes on two shared CPU cores{commit}.
+Training: {seen} in {run["seconds"] / 60:.0f} minutes{device}{commit}.
 {note}
 In float32 `server.onnx` differs from the torch module by at most {parity.server:.1e} a component of the unit
 embedding.
@@ -118,7 +126,7 @@ Accuracy: docs/accuracy.md.
 {_thresholds(calibration)}
 
 {CAUTION.format(licence=space.licence)}
-{LEAKS[spec.family]}
+{LEAKS[_kind(spec)]}
 """
 
 

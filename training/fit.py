@@ -65,7 +65,8 @@ def fit(
         state = _train(progress, samples, run, here)
         if here.first:
             progress.save(run / "final.pt")
-            write_record(run, config, faces.digest, {**state, "training_faces": len(rows), "processes": here.world})
+            seen = {"training_faces": len(rows), "processes": here.world, "device": here.device.type}
+            write_record(run, config, faces.digest, {**state, **seen})
             plot_curves(run)
 
 
