@@ -56,7 +56,8 @@ def test_a_row_is_trained_once_and_gets_its_figures(pairs: PairSet, tmp_path: Pa
     text = table(chosen(()), folders, pairs, time_it=False)
     assert [line.split("`")[1] for line in text.splitlines()[2:]] == ["twin", "r1", "steps-2"]
     fine, coarse = (json.loads(folders.row(row).read_text()) for row in rows[1:])
-    assert coarse["gap"]["low"] <= coarse["gap"]["points"] <= coarse["gap"]["high"]
+    assert set(fine["gap"]) == {"twin"} and set(coarse["gap"]) == {"twin", "r1"}
+    assert all(gap["low"] <= gap["points"] <= gap["high"] for gap in coarse["gap"].values())
     assert coarse["bytes_per_face"]["mean"] < fine["bytes_per_face"]["mean"]
     shutil.rmtree(folders.runs)  # another machine, which has the figures alone
     assert table(chosen(()), folders, pairs, time_it=False) == text
