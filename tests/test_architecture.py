@@ -94,6 +94,19 @@ def test_importing_a_package_loads_nothing_that_it_must_not(package: str) -> Non
     assert not loaded & MUST_NOT_LOAD[package]
 
 
+def test_a_run_is_trained_without_what_a_lent_gpu_machine_lacks() -> None:
+    """There are torch, NumPy, ONNX, OpenCV and Pillow, and nothing can be installed (docs/training.md)."""
+    script = (
+        "import sys, training.__main__, training.fit, training.published, training.teacher; print(sorted(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "No module named 'torch'" in run.stderr:
+        pytest.skip("torch is not installed: nothing is trained here")
+    assert run.returncode == 0, run.stderr
+    for missing in ("onnxruntime", "ai_edge_litert", "matplotlib", "rich", "sqlalchemy", "faiss"):
+        assert f"'{missing}'" not in run.stdout, f"{missing} is loaded before it is needed"
+
+
 def test_help_loads_nothing_heavy() -> None:
     """`duetface --help` and shell completion must answer at once."""
     script = "import sys, cli.main; print(sorted(sys.modules))"

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from duetface.errors import ModelError
 from duetface.manifest import ModelCatalogue, load_space
-from networks.export import PlanesInOrder
 from networks.read_back import read_back
 from training.student import Student, read_weights
 
@@ -34,5 +33,5 @@ def _published(folder: Path, split: str, models: Path) -> dict[str, Tensor]:
     student = Student(split, None)
     if student.client is not None:
         read_back(student.client, catalogue.split_folder(split) / "client.onnx")
-    read_back(PlanesInOrder(student.server, [plane.name for plane in spec.planes]), folder / space.server_file)
+    read_back(student.server, folder / space.server_file, prefix="server.")
     return student.state_dict()
