@@ -20,6 +20,7 @@ from duetface.errors import ConfigError
 if TYPE_CHECKING:
     from duetface.client import Client, ServiceInfo
     from edge_agent.evaluation import Tally
+    from recognition_service.config import Models
 
 EXAMPLE = "Example: `duetface evaluate --known people/ --strangers others/ --enroll-per-subject 2 --json`"
 EVALUATOR = "evaluator"
@@ -37,6 +38,15 @@ Service = Annotated[
         show_default="one of its own, in a temporary state folder",
     ),
 ]
+Space = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="NAME",
+        help="Template space of its own service: see `duetface models list`.",
+        show_default="the shipped default",
+    ),
+]
 Identity = Annotated[
     Path | None,
     typer.Option("--identity", help="Certificate that is operator and auditor.", show_default="clients/evaluator"),
@@ -48,6 +58,7 @@ def evaluate(
     strangers: Strangers,
     enroll_per_subject: PerSubject = 2,
     plot: Plot = None,
+    space: Space = None,
     service: Service = None,
     identity: Identity = None,
     state: State = None,
@@ -60,7 +71,9 @@ def evaluate(
     """
     from edge_agent.evaluation import Evaluation, report
 
-    with _own_service() if service is None else _running_service(state, service, identity) as client:
+    if service is not None and space is not None:
+        raise ConfigError("--space is for a service of its own: a running --service has its space in config.toml")
+    with _own_service(space) if service is None else _running_service(state, service, identity) as client:
         info = client.info()
         protectors = load_protector(info, for_enrolment=True), load_protector(info)
         evaluation = Evaluation(client, *protectors, f"evaluate-{secrets.token_hex(6)}", datetime.now(UTC))
@@ -85,8 +98,11 @@ def _running_service(state: Path | None, service: str, identity: Path | None) ->
 
 
 @contextmanager
-def _own_service() -> "Iterator[Client]":
-    """A service of its own on a free loopback port, gone with its state folder afterwards."""
+def _own_service(space: str | None) -> "Iterator[Client]":
+    """A service of its own on a free loopback port, gone with its state folder afterwards.
+
+    space: name of a shipped template space; None for the default's.
+    """
     from duetface.authority import Authority
     from duetface.client import Client
     from duetface.identity import ClientIdentity, Role
@@ -101,11 +117,24 @@ def _own_service() -> "Iterator[Client]":
         folder = state / "clients" / EVALUATOR
         Authority.load(state / "ca").issue_client([Role.OPERATOR, Role.AUDITOR], EVALUATOR, folder, now)
         config = load_config(state)
+        if space is not None:
+            config = config.model_copy(update={"models": _models_of(space)})
         with (
             RunningService(config, load_network(config.models)) as running,
             Client.connect(running.address, ClientIdentity.load(folder)) as client,
         ):
             yield client
+
+
+def _models_of(space: str) -> "Models":
+    from duetface.manifest import ModelCatalogue, models_root
+    from recognition_service.config import Models
+
+    catalogue = ModelCatalogue(models_root())
+    known = {found.name: found for found in catalogue.spaces()}
+    if space not in known:
+        raise ConfigError(f"--space {space!r} is not there; there are {sorted(known)}")
+    return Models(split=catalogue.split_by_digest(known[space].split_digest).name, space=space)
 
 
 def _threshold(info: "ServiceInfo") -> float | None:

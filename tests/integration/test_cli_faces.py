@@ -15,6 +15,8 @@ from PIL import Image
 
 from duetface.authority import Authority
 from duetface.identity import Role
+from duetface.manifest import ModelCatalogue, models_root
+from gallery.calibration import Calibration
 from recognition_service.config import load_config
 from recognition_service.models import load_network
 from recognition_service.running import RunningService
@@ -345,6 +347,21 @@ def test_evaluate_counts_as_a_person_would(run: Run, portraits: Portraits, tmp_p
     low, high = figures["tpir_at_fpir_0.02_interval"]
     assert low <= figures["tpir_at_fpir_0.02"] <= high
     assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_compares_the_shipped_spaces(run: Run, portraits: Portraits, tmp_path: Path) -> None:
+    """Another space has other thresholds; one that is not shipped, or a running service's, is refused by name."""
+    known, strangers = people(tmp_path, portraits)
+    evaluate = ("evaluate", "--known", known, "--strangers", strangers, "--enroll-per-subject", 1, "--json")
+    ran = run(*evaluate, "--space", "r1-1-int8")
+    assert ran.code == 0, ran.err
+    shipped = ModelCatalogue(models_root())
+    wanted = {space.name: Calibration.from_dict(space.calibration).threshold_at(1e-4) for space in shipped.spaces()}
+    assert json.loads(ran.out)["operating"]["threshold"] == pytest.approx(wanted["r1-1-int8"])
+    unknown = run(*evaluate, "--space", "r9")
+    assert (unknown.code, "--space 'r9' is not there" in unknown.err) == (2, True)
+    both = run(*evaluate, "--space", "l1-2", "--service", "127.0.0.1:1")
+    assert (both.code, "--space is for a service of its own" in both.err) == (2, True)
 
 
 def test_evaluate_leaves_a_running_service_as_it_was(
