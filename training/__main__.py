@@ -134,10 +134,10 @@ def _train(arguments: argparse.Namespace, config: FitConfig, run: Path, start_fr
 
     from training.datasets import embeddings_of, load
     from training.fit import fit
-    from training.published import weights_to_start_from
+    from training.published import start_named
     from training.teacher import TorchTeacher
 
-    start = weights_to_start_from(start_from, config.split, arguments.models) if start_from else None
+    start = start_named(start_from, config.split, arguments.models) if start_from else None
     teacher, embeddings = _teacher(arguments, config.teacher), "teacher.npy"
     if config.teacher:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

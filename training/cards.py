@@ -108,7 +108,8 @@ def space_card(
 ) -> str:
     """README.md of a space's folder."""
     seen = f"{int(run['faces']):,} faces seen (augmented; {run.get('training_faces', 19061):,} different ones)"
-    device = f" on {run['device']}" if "device" in run else ""
+    device = f" on {run['device'].upper()}" if "device" in run else ""
+    start = f", started from `{run['start']}`" if run.get("start") else ""
     commit = f", commit `{run['commit'][:12]}`" if "commit" in run else ""
     return f"""# Template space `{space.name}`
 
@@ -116,7 +117,7 @@ The server network for split `{spec.name}`: {SERVERS[_kind(spec)]};
 {_parameters(server):,} parameters, {space.precision}.
 Digest `{space.digest.hex()}`.
 
-Training: {seen} in {run["seconds"] / 60:.0f} minutes{device}{commit}.
+Training: {seen} in {run["seconds"] / 60:.0f} minutes{device}{start}{commit}.
 {note}
 In float32 `server.onnx` differs from the torch module by at most {parity.server:.1e} a component of the unit
 embedding.

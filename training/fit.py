@@ -25,6 +25,7 @@ from training.datasets import Faces
 from training.distributed import Workers, agreed, average_gradients, start_alike, summed, workers
 from training.objective import Objective
 from training.progress import Progress
+from training.published import Start
 from training.record import append_curve, write_record
 from training.schedule import rate_factor
 from training.student import Student
@@ -35,13 +36,11 @@ BAR = 20  # characters
 CLIP_NORM = 5.0  # a bad batch (a black crop) must not throw the warm start away
 
 
-def fit(
-    config: FitConfig, faces: Faces, teacher: Path, run: Path, start_from: Mapping[str, Tensor] | None = None
-) -> None:
+def fit(config: FitConfig, faces: Faces, teacher: Path, run: Path, start: Start | None = None) -> None:
     """Train until the budget of minutes or faces is spent; continue if the run folder has a checkpoint.
 
     run: receives checkpoint.pt, curves.csv, curves.png, final.pt and record.json.
-    start_from: weights to begin with instead of the teacher's, by the names of Student.state_dict.
+    start: weights to begin with instead of the teacher's.
     Started by torchrun, each process sees its part of the faces and the first one writes.
     Raises FloatingPointError on a loss that is not finite: the checkpoint before it is kept.
     """
@@ -53,8 +52,8 @@ def fit(
         student = Student(config.split, teacher, Form(interaction=config.interaction), config.masks)
         student.to(here.device, memory_format=torch.channels_last)
         calibrate_inputs(student, faces, rows)
-        if start_from is not None:
-            student.load_state_dict(start_from)
+        if start is not None:
+            student.load_state_dict(start.weights)
         objective = Objective(config, faces, rows, teacher).to(here.device)
         progress = Progress.of(config, student, objective, run)
         start_alike([student, objective], here)
@@ -66,7 +65,8 @@ def fit(
         if here.first:
             progress.save(run / "final.pt")
             seen = {"training_faces": len(rows), "processes": here.world, "device": here.device.type}
-            write_record(run, config, faces.digest, {**state, **seen})
+            began = {"start": start.named if start is not None else ""}
+            write_record(run, config, faces.digest, {**state, **seen, **began})
             plot_curves(run)
 
 

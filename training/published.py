@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -12,17 +14,25 @@ from networks.read_back import read_back
 from training.student import Student, read_weights
 
 
-def weights_to_start_from(named: str, split: str, models: Path) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Start:
+    """named: as it was asked for, for the record.  weights: by the names of Student.state_dict."""
+
+    named: str
+    weights: Mapping[str, Tensor]
+
+
+def start_named(named: str, split: str, models: Path) -> Start:
     """A run's weights (a path), or those of a template space in the models folder (its name), for Student(split).
 
     Raises ModelError for another split's, for a space in int8 and for what is neither.
     """
     if Path(named).is_file():
-        return read_weights(Path(named), split)
+        return Start(named, read_weights(Path(named), split))
     folder = ModelCatalogue(models).space_folder(named)
     if not (folder / "space.json").exists():
         raise ModelError(f"{named} is no file of weights, and {models} has no space of that name")
-    return _published(folder, split, models)
+    return Start(named, _published(folder, split, models))
 
 
 def _published(folder: Path, split: str, models: Path) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from training.fit import fit, training_step, update_average
 from training.losses import TeacherBank, distillation
 from training.objective import Objective
 from training.progress import Progress
+from training.published import Start
 from training.schedule import rate_factor
 from training.student import Student, load_student, read_weights
 
@@ -123,6 +124,15 @@ def test_an_interrupted_run_continues_and_ends_with_a_record(faces: Faces, tmp_p
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     student = Student("r1", None)
     student.load_state_dict(read_weights(tmp_path / "final.pt", "r1"))
+
+
+def test_a_run_says_what_it_began_with(faces: Faces, tmp_path: Path) -> None:
+    """Weights that were trained twice must not pass for weights that were trained once."""
+    given = {name: torch.full_like(value, 0.01) for name, value in Student("r1", None).state_dict().items()}
+    fit(replace(CONFIG, faces=4, learning_rate=1e-12), faces, tmp_path, tmp_path / "run", Start("runs/first", given))
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["start"] == "runs/first"
+    trained = read_weights(tmp_path / "run" / "final.pt", "r1")
+    assert torch.allclose(trained["server.trunk.stem.0.weight"], torch.tensor(0.01), atol=1e-6)
 
 
 def test_a_checkpoint_of_another_split_is_refused(faces: Faces, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from networks.registry import split_named
 from tests.unit.training.conftest import made_up_picture
 from training.evaluate import TorchPath
 from training.production import CropHull, ProductionPath
-from training.published import weights_to_start_from
+from training.published import start_named
 from training.student import Student
 
 MODELS = models_root()
@@ -21,7 +21,7 @@ MODELS = models_root()
 def test_training_goes_on_from_the_shipped_network() -> None:
     """The torch modules answer as the shipped files do."""
     student = Student("l1", None)
-    student.load_state_dict(weights_to_start_from("l1-2", "l1", MODELS))
+    student.load_state_dict(start_named("l1-2", "l1", MODELS).weights)
     production = ProductionPath.load(MODELS, "l1", "l1-2")
     crops = [made_up_picture(seed) for seed in range(4)]
     shipped, _ = production.embed(crops)
@@ -41,13 +41,13 @@ def test_training_goes_on_from_the_shipped_network() -> None:
 def test_what_cannot_be_started_from_is_named(named: str, split: str, says: str) -> None:
     """Half a network from one file and half from the teacher would pass unnoticed."""
     with pytest.raises(ModelError, match=says):
-        weights_to_start_from(named, split, MODELS)
+        start_named(named, split, MODELS)
 
 
 def test_a_runs_weights_are_a_start_too(tmp_path: Path) -> None:
     """Of the same split only."""
     weights = Student("l1", None).state_dict()
     torch.save({"split_digest": split_named("l1").digest.hex(), "average": weights}, tmp_path / "final.pt")
-    assert weights_to_start_from(str(tmp_path / "final.pt"), "l1", MODELS).keys() == weights.keys()
+    assert start_named(str(tmp_path / "final.pt"), "l1", MODELS).weights.keys() == weights.keys()
     with pytest.raises(ModelError, match="trained for another split than r1"):
-        weights_to_start_from(str(tmp_path / "final.pt"), "r1", MODELS)
+        start_named(str(tmp_path / "final.pt"), "r1", MODELS)
