@@ -1,5 +1,6 @@
 """`duetface models`: which splits and template spaces are shipped, and on which terms."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,20 +26,26 @@ def list_(as_json: Json = False) -> None:
 
     catalogue = ModelCatalogue(models_root())
     default_split, default_space = catalogue.default_split().name, catalogue.default_space().name
-    splits = [_split(split, default_split) for split in catalogue.splits()]
-    spaces = [_space(space, default_space) for space in catalogue.spaces()]
+    shipped = catalogue.splits()
+    named = {split.digest: split.name for split in shipped}
+    splits = [_split(split, default_split) for split in shipped]
+    spaces = [_space(space, named, default_space) for space in catalogue.spaces()]
     if as_json:
         output.result_json({"splits": splits, "spaces": spaces})
         return
     output.result("Splits: what stays on the device, and how the rest is coded")
-    columns = ("name", "family", "upsampling", "bytes", "digest", "default")
-    output.result_table(columns, ([split[key] for key in columns] for split in splits))
+    _table(("name", "family", "upsampling", "bytes", "digest", "use"), splits)
     output.result("\nTemplate spaces: a split and one server network; templates compare only inside one")
-    columns = ("name", "precision", "dimension", "digest", "licence", "default")
-    output.result_table(columns, ([space[key] for key in columns] for space in spaces))
+    _table(("name", "split", "precision", "dimension", "digest", "licence", "use"), spaces)
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    output.result_table(columns, ([row[key] for key in columns] for row in rows))
 
 
 def _split(split: "SplitSpec", default: str) -> dict[str, Any]:
+    from duetface.manifest import COMPARISON_SPLITS
+
     return {
         "name": split.name,
         "version": split.version,
@@ -47,13 +54,14 @@ def _split(split: "SplitSpec", default: str) -> dict[str, Any]:
         "bytes": sum(plane.packed_length for plane in split.planes),
         "planes": [plane.name for plane in split.planes],
         "digest": split.digest.hex()[:16],
-        "default": "yes" if split.name == default else "",
+        "use": "default" if split.name == default else "comparison only" if split.name in COMPARISON_SPLITS else "",
     }
 
 
-def _space(space: "SpaceManifest", default: str) -> dict[str, Any]:
+def _space(space: "SpaceManifest", splits: Mapping[bytes, str], default: str) -> dict[str, Any]:
     return {
         "name": space.name,
+        "split": splits.get(space.split_digest, "not shipped"),
         "split_digest": space.split_digest.hex()[:16],
         "precision": space.precision,
         "dimension": space.dimension,
@@ -61,5 +69,5 @@ def _space(space: "SpaceManifest", default: str) -> dict[str, Any]:
         "data": space.data,
         "licence": space.licence,
         "digest": space.digest.hex()[:16],
-        "default": "yes" if space.name == default else "",
+        "use": "default" if space.name == default else "",
     }

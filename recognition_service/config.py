@@ -23,9 +23,6 @@ from duetface.errors import ConfigError
 from gallery.indexes import IndexKind, IndexSettings
 from gallery.key_settings import KeySettings, KeySource
 
-# Their server channels can be inverted by linear algebra (docs/method.md 4.1, networks/estimate.py).
-COMPARISON_SPLITS = frozenset({"paper", "r2"})
-
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 

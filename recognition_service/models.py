@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from duetface.errors import ConfigError
-from duetface.manifest import ModelCatalogue, SpaceManifest, load_space, models_root
+from duetface.manifest import COMPARISON_SPLITS, ModelCatalogue, SpaceManifest, load_space, models_root
 from duetface.spec import SplitSpec
 from gallery.calibration import Calibration
-from recognition_service.config import COMPARISON_SPLITS, Models
+from recognition_service.config import Models
 from recognition_service.embedder import Embedder
 from recognition_service.network import Network
 
