@@ -14,6 +14,9 @@ export PYTHONDONTWRITEBYTECODE ?= 1
 # Matrices here are small: more BLAS threads than one make a busy machine slower.
 export OPENBLAS_NUM_THREADS ?= 1
 
+# glibc: a step's maps are reused for the next instead of going back to the system page by page (docs/training.md).
+KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-runtime lint lint-runtime protos protos-check bench bench-gallery chaos evaluate results train wheel lock docs portraits clean distclean
 .DELETE_ON_ERROR:
@@ -65,7 +68,7 @@ results: $(STAMPS)/project $(STAMPS)/portraits ## measure for the docs: bench an
 	@$(MAKE) --no-print-directory docs
 
 train: $(STAMPS)/train ## ARGS="...": train the networks (see docs/training.md)
-	@$(BIN)/python -m training $(or $(ARGS),--help)
+	@$(KEEP_MEMORY) $(BIN)/python -m training $(or $(ARGS),--help)
 
 wheel: $(STAMPS)/dev ## build dist/duetface-*.whl, models included
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
