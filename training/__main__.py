@@ -40,18 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--crops", type=Path, help="faces.csv with zips, tar shards, or a folder a person (DATA/train)")
     commands = parser.add_subparsers(required=True)
 
-    fit = commands.add_parser("fit", help="train a split's networks; continues if RUN has a checkpoint")
-    fit.add_argument("--config", type=Path, required=True)
-    fit.add_argument("--run", type=Path, required=True, help="folder for checkpoints, curves and record.json")
-    fit.add_argument(
-        "--start-from",
-        default="",
-        metavar="WEIGHTS|SPACE",
-        help="begin with these instead of the teacher's: a run's final.pt, or a shipped float32 space such as l1-2",
-    )
-    fit.add_argument("--models", type=Path, default=ROOT / "models")
-    fit.set_defaults(run_command=_fit)
-
+    _add_fit(commands)
     prepare = commands.add_parser("prepare", help="decode the crops, embed them with the teacher, find the faces")
     prepare.add_argument("--teacher", default="", help="another ONNX file, or a name in DATA/teacher")
     prepare.add_argument("--no-regions", action="store_true", help="look everywhere: where LiteRT is not installed")
@@ -75,6 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     blocks.set_defaults(run_command=_blocks)
     _add_models(publish)
     return parser
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser("fit", help="train a split's networks; continues if RUN has a checkpoint")
+    fit.add_argument("--config", type=Path, required=True)
+    fit.add_argument("--run", type=Path, required=True, help="folder for checkpoints, curves and record.json")
+    fit.add_argument(
+        "--start-from",
+        default="",
+        metavar="WEIGHTS|SPACE",
+        help="begin with these instead of the teacher's: a run's final.pt, or a shipped float32 space such as l1-2",
+    )
+    fit.add_argument("--models", type=Path, default=ROOT / "models")
+    fit.set_defaults(run_command=_fit)
 
 
 def _add_evaluate(commands: Any) -> None:

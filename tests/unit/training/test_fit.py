@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(faces: Faces, tmp_path: Path) -
         step(progress, batch)
 
 
-@pytest.mark.filterwarnings("default")  # torch warns about its own code when it first compiles
+@pytest.mark.filterwarnings("ignore")  # torch warns about its own code when it first compiles
 def test_a_compiled_step_is_the_plain_one(faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Quicker kernels for the activations, and a line where there is no compiler for them."""
     batch, plain, quick = four(faces), started(faces, tmp_path), started(faces, tmp_path)
