@@ -44,8 +44,6 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
 
 
 def _split(split: "SplitSpec", default: str) -> dict[str, Any]:
-    from duetface.manifest import COMPARISON_SPLITS
-
     return {
         "name": split.name,
         "version": split.version,
@@ -54,7 +52,7 @@ def _split(split: "SplitSpec", default: str) -> dict[str, Any]:
         "bytes": sum(plane.packed_length for plane in split.planes),
         "planes": [plane.name for plane in split.planes],
         "digest": split.digest.hex()[:16],
-        "use": "default" if split.name == default else "comparison only" if split.name in COMPARISON_SPLITS else "",
+        "use": "default" if split.name == default else "comparison only" if split.interpolated else "",
     }
 
 

@@ -19,9 +19,6 @@ from duetface.spec import SplitSpec, build_strictly, canonical_digest
 
 Manifest = TypeVar("Manifest", SplitSpec, "SpaceManifest")
 
-# Shipped to compare with: their server channels are solved for the picture (docs/method.md 4.1, docs/adr/0042).
-COMPARISON_SPLITS = frozenset({"paper", "r2"})
-
 REMEDY = "restore it (git checkout models, or reinstall duetface)"
 
 

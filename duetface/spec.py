@@ -116,6 +116,14 @@ class SplitSpec:
         return canonical_digest(self.to_dict())
 
     @property
+    def interpolated(self) -> bool:
+        """Whether the crop is upsampled before the DCT.
+
+        Then what is sent is solved for the picture (docs/method.md 4.1, docs/adr/0042): for comparison only.
+        """
+        return self.upsampling > 1
+
+    @property
     def blocks(self) -> int:
         """DCT blocks a side: the height and width of the coefficients."""
         return self.crop * self.upsampling // self.block

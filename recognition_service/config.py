@@ -68,7 +68,10 @@ class Models(_Section):
     While next_space is set, both are served and people move over as they are accepted (docs/operations.md).
     """
 
-    split: str = Field(default="", description='folder under models/splits; "paper" and "r2" only if named here')
+    split: str = Field(
+        default="",
+        description='folder under models/splits; those for comparison only ("paper", "r2") must be named here',
+    )
     space: str = Field(default="", description="folder under models/spaces; must belong to the split")
     next_split: str = Field(default="", description="as split, of the space that the gallery moves to")
     next_space: str = Field(default="", description="as space, of that to which the gallery moves; empty: it stays")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from duetface.errors import ConfigError
-from duetface.manifest import COMPARISON_SPLITS, ModelCatalogue, SpaceManifest, load_space, models_root
+from duetface.manifest import ModelCatalogue, SpaceManifest, load_space, models_root
 from duetface.spec import SplitSpec
 from gallery.calibration import Calibration
 from recognition_service.config import Models
@@ -70,7 +70,7 @@ def _check_split(split: SplitSpec, wanted: _Wanted, space_name: str) -> None:
             f"config.toml: {wanted.space_key} {space_name} reads split {split.name}, "
             f"{wanted.split_key} is {wanted.split}"
         )
-    if split.name in COMPARISON_SPLITS and wanted.split != split.name:
+    if split.interpolated and wanted.split != split.name:
         raise ConfigError(
             f"split {split.name} gives the picture away and is for comparison only: "
             f'to serve it all the same, set {wanted.split_key} = "{split.name}"'

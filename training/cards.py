@@ -38,7 +38,7 @@ SERVERS = {
 
 
 def _kind(spec: SplitSpec) -> str:
-    return "interpolated" if spec.upsampling > 1 else spec.family
+    return "interpolated" if spec.interpolated else spec.family
 
 
 def split_card(spec: SplitSpec, client: nn.Module, parity: Parity, licence: str) -> str:

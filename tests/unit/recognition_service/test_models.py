@@ -70,19 +70,19 @@ def test_a_damaged_network_is_refused_by_name(catalogue: ModelCatalogue) -> None
         load_network(Models(), catalogue)
 
 
-@pytest.mark.parametrize("name", ["paper", "r2"])
-def test_a_comparison_split_is_served_only_if_named(name: str, catalogue: ModelCatalogue) -> None:
-    """Its server channels can be inverted by linear algebra (docs/method.md 4.1)."""
-    _rename_split(catalogue, name)
+@pytest.mark.parametrize(("name", "upsampling"), [("paper", 8), ("r2", 2), ("a harmless name", 4)])
+def test_a_comparison_split_is_served_only_if_named(name: str, upsampling: int, catalogue: ModelCatalogue) -> None:
+    """Its server channels can be inverted by linear algebra (docs/method.md 4.1), whatever it is called."""
+    _change_split(catalogue, name, upsampling)
     with pytest.raises(ConfigError, match=f'split {name} gives the picture away .* set models.split = "{name}"'):
         load_network(Models(), catalogue)
     assert load_network(Models(split=name), catalogue).split.name == name
 
 
-def _rename_split(catalogue: ModelCatalogue, name: str) -> None:
+def _change_split(catalogue: ModelCatalogue, name: str, upsampling: int) -> None:
     split, space = catalogue.default_split(), catalogue.default_space()
-    renamed = replace(split, name=name)
+    changed = replace(split, name=name, upsampling=upsampling)
     folder = catalogue.split_folder(split.name)
-    (folder / "split.json").write_text(json.dumps(renamed.to_dict()), encoding="utf-8")
+    (folder / "split.json").write_text(json.dumps(changed.to_dict()), encoding="utf-8")
     path = catalogue.space_folder(space.name) / "space.json"
-    path.write_text(json.dumps({**space.to_dict(), "split_digest": renamed.digest.hex()}), encoding="utf-8")
+    path.write_text(json.dumps({**space.to_dict(), "split_digest": changed.digest.hex()}), encoding="utf-8")
