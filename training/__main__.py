@@ -102,12 +102,7 @@ def _add_evaluate(commands: Any) -> None:
 def _add_ablate(commands: Any) -> None:
     ablate = commands.add_parser("ablate", help="the table of docs/accuracy.md; continues where it was stopped")
     ablate.add_argument("--out", type=Path, required=True, help="a folder a row for its weights, and table.md")
-    ablate.add_argument(
-        "--figures",
-        type=Path,
-        default=ROOT / "benchmarks" / "results" / "ablation",
-        help="of finished rows: not run again",
-    )
+    ablate.add_argument("--figures", type=Path, help="of finished rows, which are not run again (default: --out)")
     ablate.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows (default: all)")
     ablate.add_argument("--faces", type=int, default=35_000, help="to see in each row's training")
     ablate.add_argument("--pairs", type=Path, help="set to evaluate on (default: lfw_dev of --data)")
@@ -159,7 +154,7 @@ def _ablate(arguments: argparse.Namespace) -> None:
     from training.pair_sets import read_pair_set
 
     pairs = read_pair_set(arguments.pairs or arguments.data / "lfw_dev")
-    folders = Folders(arguments.out, arguments.figures)
+    folders = Folders(arguments.out, arguments.figures or arguments.out)
     for row in chosen(arguments.only):
         print(f"{row.name}: {row.says}", flush=True)
         run_row(row, folders, pairs, arguments.models, arguments.faces, partial(_train, arguments))

@@ -110,10 +110,10 @@ def run_row(
     """Train and evaluate one row unless its figures are there.
 
     train: runs a config into a folder.
-    Raises ConfigError if the figures are of another budget.
+    Raises ConfigError if the figures are of another budget or another set of pairs.
     """
     if folders.row(row).exists():
-        _check_budget(folders.row(row), faces)
+        _check_same(folders.row(row), {"set": pairs.name, "faces": faces})
         return
     weights = folders.weights(row)
     if not weights.exists():
@@ -123,8 +123,8 @@ def run_row(
     found, cost = evaluate(pairs, path), measure(row.spec, path.student, time_it=False)
     folders.figures.mkdir(parents=True, exist_ok=True)
     _save_similarities(folders.similarities(row.name), found.verified)
-    figures = {"row": row.name, "says": row.says, "faces": faces, **found.scores.to_dict(), "cost": cost.to_dict()}
-    write_json(folders.row(row), figures)
+    of = {"row": row.name, "says": row.says, "set": pairs.name, "faces": faces}
+    write_json(folders.row(row), {**of, **found.scores.to_dict(), "cost": cost.to_dict()})
 
 
 def torch_path(row: Row, weights: Path, models: Path) -> TorchPath:
@@ -183,10 +183,11 @@ def _points(gap: dict[str, Any] | None) -> str:
     return f"{gap['points']:.2f} ({gap['low']:.2f} to {gap['high']:.2f})" if gap else "-"
 
 
-def _check_budget(path: Path, faces: int) -> None:
-    before = json.loads(path.read_text(encoding="utf-8"))["faces"]
-    if before != faces:
-        raise ConfigError(f"{path} is of a budget of {before} faces, not {faces}: choose another --figures")
+def _check_same(path: Path, wanted: dict[str, Any]) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise ConfigError(f"{path} is of {key} {found.get(key)}, not {value}: choose another --figures")
 
 
 def _save_similarities(path: Path, verified: Verified) -> None:

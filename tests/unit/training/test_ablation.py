@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -63,14 +64,18 @@ def test_a_row_is_trained_once_and_gets_its_figures(pairs: PairSet, tmp_path: Pa
     assert table(chosen(()), folders, pairs, time_it=False) == text
 
 
-def test_a_folder_of_another_budget_is_refused(pairs: PairSet, tmp_path: Path) -> None:
+def test_figures_of_another_budget_or_set_are_refused(pairs: PairSet, tmp_path: Path) -> None:
     """Rows of different budgets in one table would compare nothing."""
     (row,) = chosen(["twin"])
     runs: list[str] = []
     folders = Folders(tmp_path, tmp_path)
     run_row(row, folders, pairs, models_root(), 64, lambda config, run: untrained(config, run, runs))
-    with pytest.raises(ConfigError, match="of a budget of 64 faces, not 128: choose another --figures"):
+    with pytest.raises(ConfigError, match="is of faces 64, not 128: choose another --figures"):
         run_row(row, folders, pairs, models_root(), 128, lambda config, run: untrained(config, run, runs))
+    with pytest.raises(ConfigError, match="is of set x, not y: choose another --figures"):
+        run_row(
+            row, folders, replace(pairs, name="y"), models_root(), 64, lambda config, run: untrained(config, run, runs)
+        )
 
 
 def test_gaps_need_the_twin_and_rows_have_names(pairs: PairSet, tmp_path: Path) -> None:
