@@ -27,7 +27,7 @@ from networks.constants import register_constant
 
 NEIGHBOURS_ALIKE = 0.95  # correlation of neighbouring pixels
 LUMA_SPREAD, CHROMA_SPREAD = 50.0, 14.0  # standard deviations of a face crop's planes, in levels of 0 to 255
-ROUNDS = 6  # the error changes in the fourth digit afterwards
+ROUNDS = 6  # luma of r2: .3571 of the variance is left, .3572 after four rounds, .3570 after twelve
 
 Array = NDArray[np.float64]
 

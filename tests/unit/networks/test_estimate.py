@@ -65,7 +65,7 @@ def test_the_estimate_is_near_the_best_there_is(noise: float) -> None:
     assert nothing - got > 0.85 * (50**2 - least) > 0
 
 
-def test_r2_gives_most_of_the_picture_back(pictures: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_r2_gives_most_of_the_picture_back() -> None:
     """So it is for comparison only: what it hides of a picture is the smoothest part."""
     spec = split_named("r2")
     planes = markov_pictures(3, 112, 40, seed=3)
@@ -80,7 +80,7 @@ def test_r2_gives_most_of_the_picture_back(pictures: tuple[torch.Tensor, torch.T
     assert left < 0.6
 
 
-def test_channels_in_any_split_of_two_are_grouped(pictures: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_channels_in_any_split_of_two_are_grouped() -> None:
     """A vertical frequency of which nothing is sent takes no part."""
     spec = fixed_split("rows", 2, client_channels=tuple(range(16)))
     assert EstimatingInverse(spec).counts == [8] * 6
