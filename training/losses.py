@@ -22,7 +22,7 @@ def distillation(student: Tensor, teacher: Tensor, weight: Tensor, relational_we
 
 
 class TeacherBank(nn.Module):
-    """Every training face as the teacher sees it: the student must be nearest to its own.
+    """Every training face as the teacher sees it: the student must be nearest to the teacher's own answer.
 
     Cosine regression under doubt answers the mean of all likely faces, so people of one kind (old men in
     studio portraits) come to look alike. Naming the right one among thousands punishes exactly that.
@@ -38,15 +38,31 @@ class TeacherBank(nn.Module):
         self.register_buffer("embeddings", torch.from_numpy(embeddings), persistent=False)
         self.register_buffer("identity", torch.from_numpy(identity), persistent=False)
 
-    def forward(self, student: Tensor, row: Tensor, weight: Tensor) -> Tensor:
-        """student: (B, D) unit length.  row: (B,), each face's own row of the bank, or -1.  Returns a scalar."""
-        logits = student @ self.embeddings.T / self.temperature  # (B, N)
-        person = self.identity[row][:, None]
-        same_person = (person == self.identity) & (person >= 0)
-        same_person[torch.arange(len(row)), row] = False
-        # Other pictures of the same person are neither right nor wrong.
-        logits = logits.masked_fill(same_person, -torch.inf)
-        return (weight * nn.functional.cross_entropy(logits, row, reduction="none", ignore_index=-1)).mean()
+    def forward(self, student: Tensor, teacher: Tensor, row: Tensor, weight: Tensor) -> Tensor:
+        """Mean cross-entropy of the student's softmax over own answer and bank to the teacher's, a scalar.
+
+        student, teacher: (B, D) unit length.  row: (B,), each face's own row of the bank, or -1 for a blend, which
+        has none.  weight: (B,).
+        """
+        neither = self._neither_right_nor_wrong(row)
+        mine = self._log_softmax(student, teacher, neither)
+        with torch.no_grad():  # next to 1 for the own answer; a blend's parents get their share
+            right = self._log_softmax(teacher, teacher, neither).exp()
+        return (weight * -(right * mine).sum(dim=1)).mean()
+
+    def _log_softmax(self, asked: Tensor, own: Tensor, neither: Tensor) -> Tensor:
+        """(B, D), (B, D), (B, N) -> (B, 1 + N): the own answer first, then the bank."""
+        others = (asked @ self.embeddings.T).masked_fill(neither, -1)
+        alike = torch.cat([(asked * own).sum(dim=1, keepdim=True), others], dim=1)
+        return nn.functional.log_softmax(alike / self.temperature, dim=1)
+
+    def _neither_right_nor_wrong(self, row: Tensor) -> Tensor:
+        """(B,) -> (B, N) bool: the own row, which the own answer stands for, and other pictures of the person."""
+        known = row >= 0
+        person = torch.where(known, self.identity[row], -1)[:, None]
+        left_out = (person == self.identity) & (person >= 0)
+        left_out[known, row[known]] = True
+        return left_out
 
 
 def relational(student: Tensor, teacher: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Objective(nn.Module):
         """embedding: (B, D) of the batch's faces.  progress: in [0, 1].  Returns loss and mean cosine, scalars."""
         config = self.config
         loss, cosine = distillation(embedding, batch.teacher, batch.weight, config.relational_weight)
-        loss = loss + config.naming_weight * self.bank(embedding, batch.place, batch.weight)
+        loss = loss + config.naming_weight * self.bank(embedding, batch.teacher, batch.place, batch.weight)
         if self.hints is not None and progress < config.hint_until:
             loss = loss + config.hint_weight * self.hints(batch.rgb, maps)
         if self.head is not None:

@@ -89,14 +89,27 @@ def test_blends_repeat_with_the_position(faces: Faces) -> None:
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[2], again[2])
 
 
-def test_a_blend_is_not_to_be_named() -> None:
-    """The naming term is that of the real faces alone."""
-    known = np.eye(4, dtype=np.float32)
-    bank = TeacherBank(known, np.arange(4), temperature=0.1)
-    student = torch.nn.functional.normalize(torch.rand(2, 4, generator=torch.manual_seed(1)), dim=1)
-    both = bank(student, torch.tensor([2, NOBODY]), torch.ones(2))
-    assert torch.isclose(both * 2, bank(student[:1], torch.tensor([2]), torch.ones(1)))
-    assert bank(student, torch.tensor([NOBODY, NOBODY]), torch.ones(2)) == 0
+def test_a_blend_is_told_from_every_known_face() -> None:
+    """It has no row of the bank: the teacher's answer is what its student must be nearest to, parents or not."""
+    known = torch.eye(4)
+    bank = TeacherBank(known.numpy(), np.arange(4), temperature=0.05)
+    answer = torch.nn.functional.normalize(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), dim=1)
+    right, parent, stranger = (
+        bank(student[None], answer, torch.tensor([NOBODY]), torch.ones(1)) for student in (answer[0], known[0], known[2])
+    )
+    assert right < 0.1 < parent < stranger
+
+
+def test_a_blend_costs_least_where_the_teacher_is() -> None:
+    """At the teacher's own answer the gradient along the sphere vanishes: the term pulls nothing away from it."""
+    known = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.manual_seed(1)), dim=1)
+    bank = TeacherBank(known.numpy(), np.arange(6), temperature=0.5)
+    answer = torch.nn.functional.normalize(known[:1] + known[1:2], dim=1)
+    student = answer.clone().requires_grad_()
+    bank(student, answer, torch.tensor([NOBODY]), torch.ones(1)).backward()
+    assert student.grad is not None
+    along = student.grad - (student.grad * answer).sum() * answer
+    assert along.abs().max() < 1e-6
 
 
 def test_impossible_shares_are_refused() -> None:

@@ -202,12 +202,12 @@ def test_a_relation_that_differs_costs_even_at_equal_cosines() -> None:
 
 def test_the_nearest_of_the_bank_must_be_the_own_face() -> None:
     """The own row costs nothing when it is nearest by far; another person's face costs, the same person's does not."""
-    embeddings = np.eye(4, dtype=np.float32)[:3]
-    bank = TeacherBank(embeddings, np.array([5, 5, -1]), temperature=0.05)
-    own, other = torch.tensor([0]), torch.ones(1)
-    assert bank(torch.from_numpy(embeddings[:1]), own, other).item() == pytest.approx(0, abs=1e-6)
-    assert bank(torch.from_numpy(embeddings[1:2]), own, other).item() == pytest.approx(np.log(2), abs=1e-3)
-    assert bank(torch.from_numpy(embeddings[2:3]), own, other).item() == pytest.approx(20, abs=0.1)
+    faces = torch.eye(4)[:3]
+    bank = TeacherBank(faces.numpy(), np.array([5, 5, -1]), temperature=0.05)
+    cost = [bank(faces[i : i + 1], faces[:1], torch.tensor([0]), torch.ones(1)).item() for i in range(3)]
+    assert cost[0] == pytest.approx(0, abs=1e-6)
+    assert cost[1] == pytest.approx(np.log(2), abs=1e-3)
+    assert cost[2] == pytest.approx(20, abs=0.1)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
