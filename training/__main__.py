@@ -74,7 +74,7 @@ def _add_fit(commands: Any) -> None:
         "--start-from",
         default="",
         metavar="WEIGHTS|SPACE",
-        help="begin with these instead of the teacher's: a run's final.pt, or a shipped float32 space such as l1-2",
+        help="begin with these instead of the teacher's: a run's final.pt, or a shipped float32 space such as l1-3",
     )
     fit.add_argument("--models", type=Path, default=ROOT / "models")
     fit.set_defaults(run_command=_fit)

@@ -360,7 +360,7 @@ def test_evaluate_compares_the_shipped_spaces(run: Run, portraits: Portraits, tm
     assert json.loads(ran.out)["operating"]["threshold"] == pytest.approx(wanted["r1-1-int8"])
     unknown = run(*evaluate, "--space", "r9")
     assert (unknown.code, "--space 'r9' is not there" in unknown.err) == (2, True)
-    both = run(*evaluate, "--space", "l1-2", "--service", "127.0.0.1:1")
+    both = run(*evaluate, "--space", "l1-3", "--service", "127.0.0.1:1")
     assert (both.code, "--space is for a service of its own" in both.err) == (2, True)
 
 

@@ -11,6 +11,6 @@ def test_the_list_says_what_each_is_for(run: Run) -> None:
     use = {split["name"]: split["use"] for split in found["splits"]}
     assert use == {"l1": "default", "paper": "comparison only", "r1": "", "r2": "comparison only"}
     assert {space["name"]: space["split"] for space in found["spaces"]}["paper-1-int8"] == "paper"
-    assert [space["name"] for space in found["spaces"] if space["use"]] == ["l1-2"]
+    assert [space["name"] for space in found["spaces"] if space["use"]] == ["l1-3"]
     shown = run("models", "list").out
     assert "comparison only" in shown and "r2-1-int8" in shown

@@ -94,9 +94,8 @@ def test_a_blend_is_told_from_every_known_face() -> None:
     known = torch.eye(4)
     bank = TeacherBank(known.numpy(), np.arange(4), temperature=0.05)
     answer = torch.nn.functional.normalize(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), dim=1)
-    right, parent, stranger = (
-        bank(student[None], answer, torch.tensor([NOBODY]), torch.ones(1)) for student in (answer[0], known[0], known[2])
-    )
+    students = (answer, known[:1], known[2:3])
+    right, parent, stranger = (bank(student, answer, torch.tensor([NOBODY]), torch.ones(1)) for student in students)
     assert right < 0.1 < parent < stranger
 
 

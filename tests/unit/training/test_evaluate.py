@@ -121,7 +121,7 @@ def test_published_weights_equal_their_torch_run(shared_data: Path) -> None:
     """Export and wire may not move an embedding of a float32 space."""
     from training.evaluate import TorchPath
 
-    path = ProductionPath.load(models_root(), "l1", "l1-2")
+    path = ProductionPath.load(models_root(), "l1", "l1-3")
     weights = Path(__file__).parents[3] / "runs" / "l1-naming" / "final.pt"
     if not weights.exists():
         pytest.skip(f"{weights} is not there: only a machine that trained the shipped space has it")

@@ -21,8 +21,8 @@ MODELS = models_root()
 def test_training_goes_on_from_the_shipped_network() -> None:
     """The torch modules answer as the shipped files do."""
     student = Student("l1", None)
-    student.load_state_dict(start_named("l1-2", "l1", MODELS).weights)
-    production = ProductionPath.load(MODELS, "l1", "l1-2")
+    student.load_state_dict(start_named("l1-3", "l1", MODELS).weights)
+    production = ProductionPath.load(MODELS, "l1", "l1-3")
     crops = [made_up_picture(seed) for seed in range(4)]
     shipped, _ = production.embed(crops)
     again, _ = TorchPath(production.encoder.spec, student.eval(), CropHull(MODELS)).embed(crops)
@@ -32,8 +32,8 @@ def test_training_goes_on_from_the_shipped_network() -> None:
 @pytest.mark.parametrize(
     ("named", "split", "says"),
     [
-        ("l1-2", "r1", "space l1-2 is of split l1, not r1"),
-        ("l1-2-int8", "l1", "a file of another network, or in int8"),
+        ("l1-3", "r1", "space l1-3 is of split l1, not r1"),
+        ("l1-3-int8", "l1", "a file of another network, or in int8"),
         ("r1-1-int8", "r1", "a file of another network, or in int8"),
         ("nowhere.pt", "l1", "nowhere.pt is no file of weights, and .* has no space of that name"),
     ],
