@@ -67,7 +67,8 @@ def test_the_recall_of_hnsw_is_told():
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'duetface[postgres]'")
     from gallery.pgvector import Hnsw
 
-    index = pgvector_index(64, hnsw=Hnsw(m=4, ef_construction=8, ef_search=8))
+    # The server draws the graph's levels at random: 0.53 to 0.69 in 25 graphs (with ef_search=8 0.28 to 0.47).
+    index = pgvector_index(64, hnsw=Hnsw(m=4, ef_construction=8, ef_search=16))
     vectors = unit_vectors(1500, 3, 64)
     index.add(range(1500), vectors)
     recall = index.recall(probes_of(vectors[:40], 0.5, 4), 5)
