@@ -66,6 +66,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     attack.add_argument("--batch", type=int, default=64)
     attack.add_argument("--width", type=int, default=32, help="grow until the figures stop rising")
     attack.add_argument("--blocks", type=int, default=2)
+    attack.add_argument("--start", choices=("mean-face", "ridge"), default="mean-face", help="where a decoder starts")
     attack.add_argument("--learning-rate", type=float, default=2e-3)
     attack.add_argument("--ssim-weight", type=float, default=0.5)
     attack.add_argument("--perceptual-weight", type=float, default=0.0)

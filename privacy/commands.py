@@ -14,7 +14,7 @@ from duetface.spec import SplitSpec
 from privacy import untrained
 from privacy.cost import cost
 from privacy.excess import Attack, excess
-from privacy.fit import Budget, Machine
+from privacy.fit import Budget, Machine, variant
 from privacy.identity import comparison_people, figures
 from privacy.losses import Features
 from privacy.pack import Pack, read_pack
@@ -75,20 +75,22 @@ def excess_of_runs(arguments: argparse.Namespace, say: Say) -> str:
         metrics[f"{metric}_from_template"] = round(found.template, 4)
         metrics[f"excess_{metric}"] = found.excess.to_dict()
     result = {
-        **{key: messages[0].result[key] for key in ("schema", "split", "split_digest", "seed", "n", "settings")},
+        **{key: messages[0].result[key] for key in ("schema", "split", "split_digest", "seed", "n")},
+        "settings": {},
         "attack": "excess",
         "threat": "decoder",
         "metrics": metrics,
-        "attacks": {
-            "message": [a.result["attack"] for a in messages],
-            "template": [a.result["attack"] for a in templates],
-        },
-        "widths": sorted({a.result["settings"]["width"] for a in messages}),
+        "attacks": {"message": _names(messages), "template": _names(templates)},
         **where_and_when(),
     }
     if arguments.publish is not None:
         publish(result, arguments.publish)
     return json.dumps(result, indent=1)
+
+
+def _names(attacks: list[Attack]) -> list[str]:
+    """Each with what its budget has beyond the plain one."""
+    return [" ".join(filter(None, (a.result["attack"], variant(a.result["settings"])))) for a in attacks]
 
 
 def spec_named(name: str, models: Path) -> SplitSpec:
@@ -110,24 +112,18 @@ def cast_of(arguments: argparse.Namespace) -> Cast:
 
 
 def publish(result: dict[str, Any], folder: Path) -> Path:
-    """Copy figures, and nothing else, to FOLDER/privacy-SPLIT-ATTACK.json."""
-    attack_name = str(result["attack"]).replace(" ", "-")
-    path = folder / f"privacy-{result['split']}-{attack_name}.json"
+    """Copy figures, and nothing else, to FOLDER/privacy-SPLIT-ATTACK.json, a budget that is not plain named too."""
+    named = "-".join(filter(None, (str(result["attack"]).replace(" ", "-"), variant(result["settings"]))))
+    path = folder / f"privacy-{result['split']}-{named}.json"
     write(result, path)
     return path
 
 
 def _run_name(arguments: argparse.Namespace) -> str:
     who = cast_of(arguments).name
-    if arguments.kind not in ("decoder", "linkage"):
+    if arguments.kind not in ("decoder", "linkage", "ridge"):
         return f"{arguments.kind}-{who}"
-    extras = "".join(
-        f"-{name}{value}"
-        for name, value in (("p", arguments.perceptual_weight), ("a", arguments.adversarial_weight))
-        if value
-    )
-    size = f"w{arguments.width}b{arguments.blocks}x{arguments.passes:g}s{arguments.ssim_weight:g}{extras}"
-    return f"{arguments.kind}-{arguments.view}-{who}-{size}"
+    return "-".join(filter(None, (arguments.kind, arguments.view, who, variant(vars(arguments)))))
 
 
 def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder: Path, say: Say) -> Result:
@@ -145,7 +141,7 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
         return trained.linkage_attack(pack, arguments.view, budget, folder, say, machine)
     rgb = trained.attacker_crops(pack, arguments.crops, arguments.data / "train")
     if arguments.kind == "ridge":
-        return untrained.ridge_attack(pack, spec, rgb, seed)
+        return untrained.ridge_attack(pack, spec, rgb, arguments.view, seed)
     features = _features(arguments) if arguments.perceptual_weight else None
     return trained.attack(pack, rgb, trained.Run(arguments.view, folder), budget, say, machine, features)
 
@@ -180,6 +176,7 @@ def _budget(arguments: argparse.Namespace) -> Budget:
         batch=arguments.batch,
         width=arguments.width,
         blocks=arguments.blocks,
+        start=arguments.start,
         learning_rate=arguments.learning_rate,
         ssim_weight=arguments.ssim_weight,
         perceptual_weight=arguments.perceptual_weight,

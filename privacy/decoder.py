@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from privacy.ridge import Arrays
+from privacy.start import RidgeStart
+
 GRID = 14
-CROP = 112
-Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,15 @@ class Decoder(nn.Module):
 
     mean_face: Tensor
 
-    def __init__(self, stems: Mapping[str, Stem], size: DecoderSize, mean_face: Tensor) -> None:
-        """stems: one a plane, with 4 * width channels.  mean_face: (3, 112, 112), where an untrained one starts."""
+    def __init__(
+        self, stems: Mapping[str, Stem], size: DecoderSize, mean_face: Tensor, start: RidgeStart | None = None
+    ) -> None:
+        """stems: one a plane, with 4 * width channels.
+
+        mean_face: (3, 112, 112), where an untrained one starts.  start: what it adds to the mean face there, if wished.
+        """
         super().__init__()
+        self.start = start
         wide, middle, narrow = 4 * size.width, 2 * size.width, size.width
         self.stems = nn.ModuleDict(stems)
         self.body = nn.Sequential(
@@ -110,18 +117,20 @@ class Decoder(nn.Module):
         """Plane name -> (B, C, H, W)."""
         x = torch.stack([stem(observed[name]) for name, stem in self.stems.items()]).sum(dim=0)
         picture: Tensor = self.mean_face + 64.0 * (self.body(x) + self.around(x))
-        return picture
+        return picture if self.start is None else picture + self.start(observed)
 
 
-def build_decoder(observed: Arrays, size: DecoderSize, mean_face: NDArray[np.floating], seed: int) -> Decoder:
+def build_decoder(
+    observed: Arrays, size: DecoderSize, mean_face: NDArray[np.floating], seed: int, start: RidgeStart | None = None
+) -> Decoder:
     """An untrained decoder for these inputs.
 
     observed: name -> (N, C, H, W) of the attacker's own faces; the statistics come from them.
-    mean_face: (112, 112, 3).
+    mean_face: (112, 112, 3).  start: see Decoder.
     """
     stems = make_stems(observed, 4 * size.width, seed)
     mean = torch.from_numpy(np.ascontiguousarray(mean_face.transpose(2, 0, 1))).float()
-    return Decoder(stems, size, mean)
+    return Decoder(stems, size, mean, start)
 
 
 def make_stems(observed: Arrays, channels: int, seed: int) -> dict[str, Stem]:

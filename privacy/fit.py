@@ -34,6 +34,7 @@ class Budget:
     batch: int = 64
     width: int = 32
     blocks: int = 2
+    start: str = "mean-face"  # or "ridge", see privacy.start
     learning_rate: float = 2e-3  # AdamW, peak of a one-cycle schedule
     weight_decay: float = 0.01
     warm_up: float = 0.05
@@ -50,6 +51,26 @@ class Machine:
 
     device: str = "cpu"
     threads: int = 1
+
+
+SHORT = {
+    "width": "w",
+    "blocks": "b",
+    "passes": "x",
+    "start": "",
+    "ssim_weight": "s",
+    "perceptual_weight": "p",
+    "adversarial_weight": "a",
+}
+
+
+def variant(settings: Mapping[str, Any]) -> str:
+    """How a trained attack differs from one of the plain budget, short: "w48", "ridge-p0.5"; "" if it does not."""
+    plain = asdict(Budget())
+    changed = [
+        (short, settings[name]) for name, short in SHORT.items() if settings.get(name, plain[name]) != plain[name]
+    ]
+    return "-".join(f"{short}{value:g}" if short else str(value) for short, value in changed)
 
 
 class Learner(Protocol):

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from duetface.errors import ConfigError
 from privacy import linear
-from privacy.decoder import Arrays
+from privacy.fit import variant
 from privacy.messages import device_for, message_of
 from privacy.observation import Observed, observe
 from privacy.people import portrait_captures
+from privacy.ridge import Arrays
 from privacy.scene import embedder_of, stored_templates
 from privacy.untrained import best_linear
 
@@ -56,7 +57,8 @@ def portrait_columns(split: str, folder: Path, models: Path, runs: Sequence[Path
     for run in runs:
         settings = _settings_of(run, device.spec.digest.hex())
         if settings is not None:
-            columns[f"decoder from the {settings['view']}, width {settings['width']}"] = _decoded(run, observed, models)
+            title = ", ".join(filter(None, (f"decoder from the {settings['view']}", variant(settings))))
+            columns[title] = _decoded(run, observed, models)
     return columns
 
 

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from privacy.decoder import Arrays, Residual, Stem, make_stems, to_tensors
+from privacy.decoder import Residual, Stem, make_stems, to_tensors
 from privacy.fit import Budget, Machine, Progress, adam, fit
 from privacy.judges import Floats, Interval, bootstrap
+from privacy.ridge import Arrays
 from training.losses import distillation
 
 EMBEDDING = 512

@@ -44,8 +44,8 @@ def structural_similarity(made: Tensor, real: Tensor) -> Tensor:
 def feature_loss(made: Tensor, real: Tensor, features: Features) -> Tensor:
     """Distance of a public recogniser's feature maps, over their size. A perceptual loss for faces."""
     with torch.no_grad():
-        aim = features(real / 127.5 - 1)
-    difference = features(made / 127.5 - 1) - aim
+        aim = features(real / 127.5 - 1).float()
+    difference = features(made / 127.5 - 1).float() - aim
     return torch.square(difference).mean() / (torch.square(aim).mean() + 1e-6)
 
 
@@ -65,7 +65,7 @@ class Critic(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """(B, 3, 112, 112) in 0 to 255 -> (B, 1, 14, 14), larger for more real."""
         judged: Tensor = self.body(picture / 127.5 - 1)
-        return judged
+        return judged.float()
 
     def own_loss(self, made: Tensor, real: Tensor) -> Tensor:
         """What the critic minimises."""

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from privacy.decoder import Arrays, Decoder, DecoderSize, build_decoder, to_tensors
+from privacy.decoder import Decoder, DecoderSize, build_decoder, to_tensors
 from privacy.fit import Budget, Machine, Progress, adam, fit
 from privacy.losses import Critic, Features, feature_loss, picture_loss
+from privacy.ridge import Arrays
+from privacy.start import ridge_start
 
 
 class Painter:
@@ -38,23 +40,34 @@ class Painter:
     def step(self, rows: NDArray[np.int64]) -> float:
         """One step of both networks; returns the decoder's loss."""
         real = torch.from_numpy(self._rgb[rows]).to(self._device).permute(0, 3, 1, 2).float()
-        # Convolutions in bf16 take 0.4 of the time on a CPU with AMX; sums, norms and the loss stay float32.
-        with torch.autocast(torch.device(self._device).type, torch.bfloat16):
+        with self._bfloat16():
             made = self.decoder(to_tensors(self._observed, rows, self._device)).float()
-        if self.critic is not None and self.critic_optimiser is not None:
-            self.critic_optimiser.zero_grad()
-            torch.autograd.backward(self.critic.own_loss(made, real))
-            self.critic_optimiser.step()
+        self._teach_critic(made.detach(), real)
         loss = picture_loss(made, real, self._budget.ssim_weight)
-        if self._features is not None and self._budget.perceptual_weight:
-            loss = loss + self._budget.perceptual_weight * feature_loss(made, real, self._features)
-        if self.critic is not None:
-            loss = loss - self._budget.adversarial_weight * self.critic(made).mean()
+        with self._bfloat16():
+            if self._features is not None and self._budget.perceptual_weight:
+                loss = loss + self._budget.perceptual_weight * feature_loss(made, real, self._features)
+            if self.critic is not None:
+                loss = loss - self._budget.adversarial_weight * self.critic(made).mean()
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self.optimiser.step()
         return float(loss.detach())
+
+    def _teach_critic(self, made: Tensor, real: Tensor) -> None:
+        """A step of the critic, if there is one, on these pictures."""
+        if self.critic is None or self.critic_optimiser is None:
+            return
+        with self._bfloat16():
+            loss = self.critic.own_loss(made, real)
+        self.critic_optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self.critic_optimiser.step()
+
+    def _bfloat16(self) -> torch.autocast:
+        """Convolutions in bf16 take 0.4 of the time on a CPU with AMX; sums, norms and the losses stay float32."""
+        return torch.autocast(torch.device(self._device).type, torch.bfloat16)
 
     def set_rate(self, rate: float) -> None:
         """For the next step."""
@@ -92,7 +105,9 @@ def train_decoder(
     observed: name -> (N, C, H, W).  rgb: (N, 112, 112, 3) uint8, the same faces.  features: for a perceptual loss.
     """
     torch.set_num_threads(machine.threads)
-    decoder = build_decoder(observed, DecoderSize(budget.width, budget.blocks), mean_face(rgb), budget.seed)
+    mean = mean_face(rgb)
+    start = ridge_start(observed, rgb, mean) if budget.start == "ridge" else None
+    decoder = build_decoder(observed, DecoderSize(budget.width, budget.blocks), mean, budget.seed, start)
     painter = Painter(decoder, observed, rgb, budget, machine.device, features)
     shapes = {name: array.shape[1:] for name, array in observed.items()}
     fit(painter, len(rgb), shapes, budget, folder, progress)

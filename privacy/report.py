@@ -21,6 +21,7 @@ from privacy.record import read_all, where_and_when
 from privacy.threat_models import THREATS
 
 Say = Callable[[str], None]
+ELSEWHERE = {"seed", "view", "checkpoint_s"}
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 STYLE = """
@@ -66,24 +67,25 @@ def write_report(arguments: argparse.Namespace, say: Say) -> Path:
 
 
 def split_section(split: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """Every attack on one split, a row a figure."""
-    rows = []
+    """Every attack on one split, a row a figure; what holds for all figures of an attack stands in its first row."""
+    rows: list[tuple[str, ...]] = []
     for result in results:
         if result["split"] != split:
             continue
-        sizes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["n"].items() if count)
-        for name, value in result["metrics"].items():
-            rows.append(
-                (
-                    result["attack"],
-                    name.replace("_", " "),
-                    _figure(value),
-                    sizes,
-                    f"seed {result['seed']}",
-                    result["date"],
-                )
-            )
-    return table(("attack", "figure", "mean [95 % over people]", "sample", "seed", "date"), rows)
+        sizes = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result["n"].items() if count)
+        common = (sizes, budget_words(result["settings"]), f"seed {result['seed']}", result["date"])
+        for row, (name, value) in enumerate(result["metrics"].items()):
+            figure = (name.replace("_", " "), _figure(value))
+            rows.append((str(result["attack"]), *figure, *common) if row == 0 else ("", *figure, *("" for _ in common)))
+    return table(("attack", "figure", "mean [95 % over people]", "sample", "budget", "seed", "date"), rows)
+
+
+def budget_words(settings: Mapping[str, Any]) -> str:
+    """What an attack might spend, as a person reads it: every setting but those that are told elsewhere or are nil."""
+    told = {name: value for name, value in settings.items() if name not in ELSEWHERE and value}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}" for name, value in told.items()
+    )
 
 
 def published_section(path: Path) -> str:

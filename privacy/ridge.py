@@ -5,15 +5,16 @@ Works for any split, linear in the picture or not (docs/method.md 4.2, last colu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.decoder import CROP, Arrays
-
+CROP = 112
+Arrays = Mapping[str, NDArray[np.generic]]
 Floats = NDArray[np.float64]
-NEIGHBOURHOOD = 3  # cells a side
+NEIGHBOURHOOD = 3  # cells a side; a message of one cell has no neighbours
 PENALTY = 1e-2  # of the mean variance of a feature; untuned
 WIDEST_PLANE = 28  # a finer first plane would make more features than a spy has patience for
 
@@ -40,7 +41,7 @@ def learn(observed: Arrays, rgb: NDArray[np.uint8], penalty: float = PENALTY) ->
 
     observed: name -> (N, C, H, W); the grid is that of the first plane.  rgb: (N, 112, 112, 3).
     """
-    grid = next(iter(observed.values())).shape[-1]
+    grid = grid_of(observed)
     if grid > WIDEST_PLANE:
         raise ValueError(f"a grid of {grid} cells is finer than {WIDEST_PLANE}: use the linear solver or a decoder")
     width = _rows(observed, slice(0, 1), grid).shape[1]
@@ -55,12 +56,17 @@ def learn(observed: Arrays, rgb: NDArray[np.uint8], penalty: float = PENALTY) ->
     return Ridge(grid, np.linalg.solve(gram + ridge, moment))
 
 
+def grid_of(observed: Arrays) -> int:
+    """Cells a side, of the first plane."""
+    return int(next(iter(observed.values())).shape[-1])
+
+
 def _rows(observed: Arrays, rows: slice, grid: int) -> Floats:
     """(n * grid * grid, features + 1): each cell with its neighbours, planes of other grids brought to this one."""
     stacked = np.concatenate([_on_grid(np.asarray(array[rows], np.float64), grid) for array in observed.values()], 1)
-    reach = NEIGHBOURHOOD // 2
-    padded = np.pad(stacked, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (NEIGHBOURHOOD, NEIGHBOURHOOD), axis=(2, 3))
+    side = min(NEIGHBOURHOOD, 2 * grid - 1)
+    padded = np.pad(stacked, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))
     cells = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(stacked) * grid * grid, -1)
     return np.concatenate([cells, np.ones((len(cells), 1))], axis=1)
 

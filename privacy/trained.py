@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from duetface.errors import ConfigError
-from privacy.decoder import CROP, Decoder, DecoderSize, build_decoder, reconstruct
+from privacy.decoder import Decoder, DecoderSize, build_decoder, reconstruct
 from privacy.fit import CHECKPOINT, Budget, Machine, parameters_of
 from privacy.judges import Interval
 from privacy.linkage import accuracy, embed, similarities, train_student, true_accept_rate
@@ -23,6 +23,8 @@ from privacy.losses import Features
 from privacy.pack import Pack, aligned_rows
 from privacy.painter import mean_face, train_decoder
 from privacy.record import Result, picture_metrics, sizes, write
+from privacy.ridge import CROP
+from privacy.start import blank_start
 from training.datasets import read_zip
 
 PICTURES = "reconstruction.npz"
@@ -113,7 +115,8 @@ def load_decoder(run: Path) -> tuple[Decoder, str]:
     size = DecoderSize(made_of["budget"]["width"], made_of["budget"]["blocks"])
     # Statistics and mean face are part of the weights, so any faces of the right shape will do here.
     blank = {name: np.zeros((1, *shape), np.float32) for name, shape in made_of["inputs"].items()}
-    decoder = build_decoder(blank, size, np.zeros((CROP, CROP, 3)), seed=0)
+    start = blank_start(made_of["inputs"]) if made_of["budget"].get("start") == "ridge" else None
+    decoder = build_decoder(blank, size, np.zeros((CROP, CROP, 3)), seed=0, start=start)
     decoder.load_state_dict(stored["state"]["decoder"])
     return decoder, str(json.loads((run / RESULT).read_text(encoding="utf-8"))["settings"]["view"])
 

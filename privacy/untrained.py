@@ -20,7 +20,7 @@ from privacy.record import Result, names_of, picture_metrics, sizes
 from recognition_service.decision import OperatingPoint
 
 Say = Callable[[str], None]
-RIDGE_FACES = 4000  # a thousand features: 15 million cells are plenty
+RIDGE_CELLS = 800_000  # to learn from: plenty for the thousand or so features of a cell
 KNOWN_PEOPLE = (64, 128, 256, 512)
 CLIMBS = 3  # victims of the baseline that is told similarities: it wins, so three suffice
 
@@ -64,14 +64,17 @@ def best_linear(
     return max(tries, key=lambda made: float(ssim(made[0], real).mean()))
 
 
-def ridge_attack(pack: Pack, spec: SplitSpec, rgb: NDArray[np.uint8], seed: int) -> Result:
-    """Ridge regression from message to picture on the attacker's own people."""
-    count = min(RIDGE_FACES, len(rgb))
-    learned = ridge.learn(pack.attacker.rows(np.arange(count)).view("message"), rgb[:count])
-    made = learned.reconstruct(pack.victim.view("message"))
+def ridge_attack(pack: Pack, spec: SplitSpec, rgb: NDArray[np.uint8], view: str, seed: int) -> Result:
+    """Ridge regression from what is seen (see pack.Group.view) to the picture, on the attacker's own people."""
+    cells = ridge.grid_of(pack.attacker.view(view)) ** 2
+    count = min(max(1, RIDGE_CELLS // cells), len(rgb))
+    learned = ridge.learn(pack.attacker.rows(np.arange(count)).view(view), rgb[:count])
+    made = learned.reconstruct(pack.victim.view(view))
     metrics = picture_metrics(made, pack.victim_rgb, pack.victim_people, seed)
     n = sizes(len(made), len(set(pack.victim_people)), count)
-    return Result("ridge", "linear", **names_of(spec), seed=seed, n=n, metrics=dict(metrics))
+    settings = {"view": view, "penalty": ridge.PENALTY}
+    named = names_of(spec)
+    return Result(f"ridge from {view}", "linear", **named, seed=seed, n=n, metrics=dict(metrics), settings=settings)
 
 
 def rebuild_attack(pack: Pack, spec: SplitSpec, layer: rebuild.LinearLayer, seed: int) -> Result:

@@ -13,6 +13,8 @@ from privacy.fit import CHECKPOINT, Budget, Machine, batch_rows, rate_factor
 from privacy.judges import psnr
 from privacy.losses import Critic
 from privacy.painter import mean_face, train_decoder
+from privacy.start import ridge_start
+from privacy.trained import load_decoder
 from tests.unit.privacy.conftest import blobs
 
 TINY = Budget(passes=12, batch=16, width=4, blocks=1, ssim_weight=0.0, learning_rate=4e-3)
@@ -164,3 +166,39 @@ def test_ridge_regression_refuses_a_grid_as_fine_as_the_picture() -> None:
     """The message says what to use instead."""
     with pytest.raises(ValueError, match="linear solver or a decoder"):
         ridge.learn(plain(blobs(2, 1)), blobs(2, 1))
+
+
+def one_cell(rgb: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    """A message of one cell: the 7 x 7 thumbnail's numbers in a row, and a plane beside it that says nothing."""
+    thumbnail = rgb[:, 8::16, 8::16].reshape(len(rgb), -1, 1, 1).astype(np.int16)
+    return {"thumbnail": thumbnail, "quality": np.ones((len(rgb), 5, 1, 1), np.float32)}
+
+
+def test_a_decoder_may_start_at_the_picture_of_ridge_regression() -> None:
+    """Untrained, it shows what the regression makes of strangers' messages, to half a grey level."""
+    own, victims = blobs(60, 3), blobs(5, 4)
+    start = ridge_start(one_cell(own), own, mean_face(own))
+    decoder = build_decoder(one_cell(own), DecoderSize(4, 1), mean_face(own), seed=1, start=start)
+    expected = ridge.learn(dict(sorted(one_cell(own).items())), own).reconstruct(
+        dict(sorted(one_cell(victims).items()))
+    )
+    made = reconstruct(decoder, one_cell(victims))
+    assert np.abs(made - np.clip(expected, 0, 255)).max() < 0.51
+
+
+def test_a_ridge_start_is_kept_and_found_again(tmp_path: Path) -> None:
+    """The finished decoder is read back whole, start included."""
+    own = blobs(40, 3)
+    budget = replace(TINY, passes=1, start="ridge")
+    trained = train_decoder(one_cell(own), own, budget, tmp_path, quiet, Machine())
+    (tmp_path / "result.json").write_text('{"settings": {"view": "template"}}', encoding="utf-8")
+    loaded, view = load_decoder(tmp_path)
+    assert view == "template"
+    assert (reconstruct(loaded, one_cell(own)) == reconstruct(trained, one_cell(own))).all()
+
+
+def test_a_ridge_start_of_a_wide_message_is_refused(tmp_path: Path) -> None:
+    """Its regression would have more features than a spy has patience for."""
+    own = blobs(8, 3)
+    with pytest.raises(ConfigError, match="use --start mean-face"):
+        train_decoder(plain(own), own, replace(TINY, start="ridge"), tmp_path, quiet, Machine())

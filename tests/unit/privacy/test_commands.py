@@ -63,7 +63,8 @@ def test_a_verdict_from_pack_to_published_excess(
     found = json.loads((tmp_path / "privacy-twin-excess.json").read_text(encoding="utf-8"))
     assert found == json.loads(capsys.readouterr().out)
     assert found["metrics"]["excess_psnr_db"]["low"] > 0.5
-    assert found["attacks"] == {"message": ["decoder from message"], "template": ["decoder from template"]}
+    names = {view: [f"decoder from {view} w4-b1-x6-s0"] for view in ("message", "template")}
+    assert found["attacks"] == names
 
 
 def test_sides_of_different_budgets_are_refused(

@@ -1,5 +1,6 @@
 import json
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from privacy import cli
+from privacy.commands import publish
+from privacy.fit import Budget
 from privacy.frontier import frontier, frontier_picture
 from privacy.gallery_page import tiled
 from privacy.judges import Interval
@@ -16,7 +19,7 @@ from privacy.observation import observe
 from privacy.people import Capture
 from privacy.published_split import published_split
 from privacy.record import Result, names_of, picture_metrics, sizes, write
-from privacy.report import table, write_report
+from privacy.report import split_section, table, write_report
 from privacy.threat_models import THREATS
 from privacy.untrained import linear_attack
 from tests.unit.privacy.conftest import blobs
@@ -55,6 +58,27 @@ def test_a_result_says_all_that_is_needed_to_repeat_it() -> None:
     found = result("linear", {})
     assert {"date", "commit", "machine", "seed", "n", "split_digest", "settings", "schema"} <= found.keys()
     assert "/" not in json.dumps(found)
+
+
+def test_the_page_tells_what_each_attacker_might_spend() -> None:
+    """A figure without its budget cannot be repeated; the budget stands once an attack, not once a figure."""
+    settings = {**asdict(Budget(width=48, perceptual_weight=0.5)), "view": "message", "parameters": 7_812_345}
+    found = result("decoder from message", {"ssim": 0.5, "psnr_db": 14.0}) | {"settings": settings}
+    section = split_section("paper", [found])
+    assert section.count("width 48") == 1
+    assert "parameters 7,812,345" in section
+    assert "perceptual weight 0.5" in section
+    assert "adversarial" not in section
+    assert section.count("<tr>") == 3
+
+
+def test_grown_attacks_are_published_beside_the_plain_one(tmp_path: Path) -> None:
+    """A second budget does not overwrite the first one's figures."""
+    plain = result("decoder from message", {"ssim": 0.5})
+    budgets = (Budget(), Budget(width=48), Budget(start="ridge", passes=2, perceptual_weight=0.5))
+    paths = [publish(plain | {"settings": asdict(budget)}, tmp_path).name for budget in budgets]
+    beginning = "privacy-paper-decoder-from-message"
+    assert paths == [f"{beginning}.json", f"{beginning}-w48.json", f"{beginning}-x2-ridge-p0.5.json"]
 
 
 def test_a_split_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
