@@ -13,15 +13,19 @@ Everything of research faces stays below --cache, which git ignores; --publish c
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from duetface.errors import ConfigError, DuetFaceError
+from privacy.pack import VIEWS
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTACKS = ("linear", "ridge", "decoder", "linkage", "templates", "hill-climbing", "rebuild")
 BAD_INPUT = 2
+N = TypeVar("N", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,25 +63,25 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     attack = commands.add_parser("attack", help="run one attack; continues where it was interrupted")
     attack.add_argument("kind", choices=ATTACKS)
     _cast(attack)
-    attack.add_argument("--view", default="message", help="message, codes, masks, template, teacher or both")
+    attack.add_argument("--view", choices=VIEWS, default="message", help="what the attacker looks at")
     attack.add_argument("--run", type=Path, help="folder of checkpoint, pictures and result.json")
     attack.add_argument("--publish", type=Path, metavar="FOLDER", help="copy the figures there as privacy-*.json")
-    attack.add_argument("--passes", type=float, default=3.0, help="over the attacker's faces")
-    attack.add_argument("--batch", type=int, default=64)
-    attack.add_argument("--width", type=int, default=32, help="grow until the figures stop rising")
-    attack.add_argument("--blocks", type=int, default=2)
+    attack.add_argument("--passes", type=_positive, default=3.0, help="over the attacker's faces")
+    attack.add_argument("--batch", type=_count, default=64)
+    attack.add_argument("--width", type=_count, default=32, help="grow until the figures stop rising")
+    attack.add_argument("--blocks", type=_count, default=2)
     attack.add_argument("--start", choices=("mean-face", "ridge"), default="mean-face", help="where a decoder starts")
-    attack.add_argument("--learning-rate", type=float, default=2e-3)
-    attack.add_argument("--ssim-weight", type=float, default=0.5)
-    attack.add_argument("--perceptual-weight", type=float, default=0.0)
-    attack.add_argument("--adversarial-weight", type=float, default=0.0)
-    attack.add_argument("--device", default="cpu", help="cpu or cuda")
-    attack.add_argument("--threads", type=int, default=1)
-    attack.add_argument("--linear-victims", type=int, default=60, help="of the linear attack, a second or two each")
-    attack.add_argument("--fmr", type=float, default=1e-3, help="of the threshold that hill climbing meets")
-    attack.add_argument("--queries", type=int, default=10_000, help="of hill climbing, a victim")
-    attack.add_argument("--victims", type=int, default=100, help="of hill climbing")
-    attack.add_argument("--climb-queries", type=int, default=1000, help="of the baseline that is told similarities")
+    attack.add_argument("--learning-rate", type=_positive, default=2e-3)
+    attack.add_argument("--ssim-weight", type=_weight, default=0.5)
+    attack.add_argument("--perceptual-weight", type=_weight, default=0.0)
+    attack.add_argument("--adversarial-weight", type=_weight, default=0.0)
+    attack.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    attack.add_argument("--threads", type=_count, default=1)
+    attack.add_argument("--linear-victims", type=_count, default=60, help="of the linear attack, a second or two each")
+    attack.add_argument("--fmr", type=_rate, default=1e-3, help="of the threshold that hill climbing meets")
+    attack.add_argument("--queries", type=_count, default=10_000, help="of hill climbing, a victim")
+    attack.add_argument("--victims", type=_count, default=100, help="of hill climbing")
+    attack.add_argument("--climb-queries", type=_count, default=1000, help="of the baseline that is told similarities")
     attack.set_defaults(command=_attack)
 
 
@@ -120,9 +124,40 @@ def _places(parser: argparse.ArgumentParser) -> None:
 def _cast(parser: argparse.ArgumentParser) -> None:
     _places(parser)
     parser.add_argument("--split", required=True, help="a split of models/splits, or paper, r2, twin")
-    parser.add_argument("--faces", type=int, default=20_000, help="of the attacker")
-    parser.add_argument("--pairs", type=int, help="of each kind among the victims; all if left out")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faces", type=_count, default=20_000, help="of the attacker")
+    parser.add_argument("--pairs", type=_count, help="of each kind among the victims; all if left out")
+    parser.add_argument("--seed", type=_seed, default=1)
+
+
+def _count(text: str) -> int:
+    return _number(int, text, "a whole number from 1", lambda number: number >= 1)
+
+
+def _seed(text: str) -> int:
+    return _number(int, text, "a whole number from 0", lambda number: number >= 0)
+
+
+def _positive(text: str) -> float:
+    return _number(float, text, "a number above 0", lambda number: 0 < number < math.inf)
+
+
+def _weight(text: str) -> float:
+    return _number(float, text, "a number from 0", lambda number: 0 <= number < math.inf)
+
+
+def _rate(text: str) -> float:
+    return _number(float, text, "a rate between 0 and 1", lambda number: 0 < number < 1)
+
+
+def _number(kind: type[N], text: str, expected: str, holds: Callable[[N], bool]) -> N:
+    """Raises ArgumentTypeError, which argparse shows as one line."""
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}") from error
+    if not holds(number):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+    return number
 
 
 def _observe(arguments: argparse.Namespace) -> int:

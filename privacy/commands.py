@@ -136,7 +136,7 @@ def _dispatch(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, folder
         return _hill_climbing(arguments, pack, spec, say)
     if arguments.kind == "rebuild":
         return _rebuild(arguments, pack, spec)
-    machine, budget = Machine(arguments.device, arguments.threads), _budget(arguments)
+    machine, budget = _machine(arguments), _budget(arguments)
     if arguments.kind == "linkage":
         return trained.linkage_attack(pack, arguments.view, budget, folder, say, machine)
     rgb = trained.attacker_crops(pack, arguments.crops, arguments.data / "train")
@@ -168,6 +168,14 @@ def _hill_climbing(arguments: argparse.Namespace, pack: Pack, spec: SplitSpec, s
         arguments.queries, arguments.victims, arguments.fmr, arguments.seed, arguments.climb_queries
     )
     return untrained.guessing_attack(pack, spec, embedder, Calibration.from_dict(space.calibration), plan, say)
+
+
+def _machine(arguments: argparse.Namespace) -> Machine:
+    import torch
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is visible to torch: leave --device out to run on the CPU")
+    return Machine(arguments.device, arguments.threads)
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:

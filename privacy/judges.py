@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from duetface.errors import ConfigError
+
 PEAK = 255.0
 WINDOW_TAPS = 11
 WINDOW_SIGMA = 1.5
@@ -71,12 +73,12 @@ def bootstrap(values: Floats, people: Sequence[str], seed: int = 1, resamples: i
     """The mean of per-picture values and its 95 % percentile interval, people resampled with replacement.
 
     values: (N,).  people: who is on picture i.
-    Raises ValueError for fewer than two people: nothing could be said about others.
+    Raises ConfigError for fewer than two people: nothing could be said about others.
     """
     _, person = np.unique(np.asarray(people), return_inverse=True)
     count = int(person.max()) + 1 if len(person) else 0
     if count < 2 or len(person) != len(values):
-        raise ValueError(f"got {len(values)} values of {count} people, expected one a picture and two people or more")
+        raise ConfigError(f"got {len(values)} values of {count} people, expected one a picture and two people or more")
     sums, pictures = np.bincount(person, values), np.bincount(person)
     drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
     means = sums[drawn].sum(axis=1) / pictures[drawn].sum(axis=1)

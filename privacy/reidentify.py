@@ -84,10 +84,10 @@ def reidentify(
 
     probes: (N, 128) of the reconstructions, references: (M, 128) of real pictures; rows as the pairs name them.
     The threshold comes from reconstructions against other people's pictures: a blurred face that resembles
-    everybody gains nothing.  Raises ValueError if there are fewer impostor pairs than 1 / far.
+    everybody gains nothing.  Raises ConfigError if there are fewer impostor pairs than 1 / far.
     """
     if len(impostor.probe) * far < 1:
-        raise ValueError(f"got {len(impostor.probe)} impostor pairs, expected {round(1 / far)} or more at FAR {far}")
+        raise ConfigError(f"got {len(impostor.probe)} impostor pairs, expected {round(1 / far)} or more at FAR {far}")
     others = distances(probes, references, impostor)
     # The largest threshold at which at most far of the impostors lie below it.
     threshold = float(np.sort(others)[int(len(others) * far)])

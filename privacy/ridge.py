@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from duetface.errors import ConfigError
+
 CROP = 112
 Arrays = Mapping[str, NDArray[np.generic]]
 Floats = NDArray[np.float64]
@@ -40,10 +42,11 @@ def learn(observed: Arrays, rgb: NDArray[np.uint8], penalty: float = PENALTY) ->
     """Fit on the attacker's own faces.
 
     observed: name -> (N, C, H, W); the grid is that of the first plane.  rgb: (N, 112, 112, 3).
+    Raises ConfigError if the grid is too fine.
     """
     grid = grid_of(observed)
     if grid > WIDEST_PLANE:
-        raise ValueError(f"a grid of {grid} cells is finer than {WIDEST_PLANE}: use the linear solver or a decoder")
+        raise ConfigError(f"a grid of {grid} cells is finer than {WIDEST_PLANE}: use the linear solver or a decoder")
     width = _rows(observed, slice(0, 1), grid).shape[1]
     gram, moment = np.zeros((width, width)), np.zeros((width, 3 * (CROP // grid) ** 2))
     for start in range(0, len(rgb), 64):

@@ -164,7 +164,7 @@ def test_ridge_regression_brings_planes_of_other_grids_along() -> None:
 
 def test_ridge_regression_refuses_a_grid_as_fine_as_the_picture() -> None:
     """The message says what to use instead."""
-    with pytest.raises(ValueError, match="linear solver or a decoder"):
+    with pytest.raises(ConfigError, match="linear solver or a decoder"):
         ridge.learn(plain(blobs(2, 1)), blobs(2, 1))
 
 

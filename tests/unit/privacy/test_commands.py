@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from gallery.calibration import Calibration
@@ -140,3 +141,50 @@ def test_guessing_reports_chance_beside_what_was_found() -> None:
     metrics = guessing_attack(pack, SPLIT, Projection(), calibration, plan, lambda _line: None).metrics
     assert metrics["victims_broken_share_expected_of_chance"] == pytest.approx(1 - 0.99**100)
     assert metrics["threshold"] == calibration.threshold_at(0.01)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--faces", "0", "got '0', expected a whole number from 1"),
+        ("--width", "wide", "got 'wide', expected a whole number from 1"),
+        ("--passes", "0", "got '0', expected a number above 0"),
+        ("--passes", "inf", "got 'inf', expected a number above 0"),
+        ("--perceptual-weight", "-1", "got '-1', expected a number from 0"),
+        ("--ssim-weight", "nan", "got 'nan', expected a number from 0"),
+        ("--fmr", "1", "got '1', expected a rate between 0 and 1"),
+        ("--seed", "-3", "got '-3', expected a whole number from 0"),
+        ("--view", "picture", "invalid choice: 'picture'"),
+    ],
+)
+def test_a_number_out_of_its_range_is_one_clear_line(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is read."""
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["attack", "decoder", *COMMON, f"{option}={value}"])
+    assert refusal.value.code == cli.BAD_INPUT
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_ridge_regression_on_a_grid_too_fine_for_it_is_refused(
+    world: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line says which attacks to use instead."""
+    assert cli.main(["attack", "ridge", *COMMON, *world]) == cli.BAD_INPUT
+    assert "use the linear solver or a decoder" in capsys.readouterr().err
+
+
+def test_ridge_regression_runs_from_the_pack(world: list[str], tmp_path: Path) -> None:
+    """From a template, whose one cell has no neighbours."""
+    assert cli.main(["attack", "ridge", *COMMON, *world, "--view", "template", "--publish", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "privacy-twin-ridge-from-template.json").read_text(encoding="utf-8"))
+    assert found["n"]["attacker_faces"] == FACES
+    assert found["metrics"]["psnr_db"]["mean"] > 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there_is_one_clear_line(world: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Not torch's traceback."""
+    assert cli.main(["attack", "decoder", *COMMON, *world, *TINY, "--device", "cuda"]) == cli.BAD_INPUT
+    assert "no CUDA device" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_too_few_impostors_for_the_false_accept_rate_are_refused() -> None:
     """1e-2 needs a hundred comparisons."""
     genuine, impostor = pairs_by_row(NAMES, NAMED[:102])
     real = descriptors(1, 0.1)
-    with pytest.raises(ValueError, match="expected 100 or more"):
+    with pytest.raises(ConfigError, match="expected 100 or more"):
         reidentify(real, real, genuine, impostor)
 
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from duetface.errors import ConfigError
 from privacy.judges import LUMA, Interval, bootstrap, gaussian_window, psnr, ssim
 from privacy.losses import structural_similarity
 
@@ -112,7 +113,7 @@ def test_the_interval_covers_the_mean_of_the_population() -> None:
 
 def test_one_person_gives_no_interval() -> None:
     """Nothing can be said about others."""
-    with pytest.raises(ValueError, match="two people or more"):
+    with pytest.raises(ConfigError, match="two people or more"):
         bootstrap(np.array([0.1, 0.2]), ["a", "a"])
 
 
