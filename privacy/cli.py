@@ -3,6 +3,7 @@
   python -m privacy observe --split r1 --faces 20000
   python -m privacy attack decoder --split r1 --faces 20000 --view message --passes 3 --width 32
   python -m privacy attack decoder --split r1 --faces 20000 --view template --passes 3 --width 32
+  python -m privacy average --split r1 --faces 20000 --of RUN RUN --run FOLDER
   python -m privacy excess --split r1 --faces 20000 --message RUN --template RUN --identity
   python -m privacy gate
   python -m privacy report --split r1 --out build/privacy
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m privacy", description=__doc__, formatter_class=form)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_observe, _add_attack, _add_excess, _add_gate, _add_report):
+    for add in (_add_observe, _add_attack, _add_average, _add_excess, _add_gate, _add_report):
         add(commands)
     return parser
 
@@ -83,6 +84,15 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     attack.add_argument("--victims", type=_count, default=100, help="of hill climbing")
     attack.add_argument("--climb-queries", type=_count, default=1000, help="of the baseline that is told similarities")
     attack.set_defaults(command=_attack)
+
+
+def _add_average(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    average = commands.add_parser("average", help="average what finished decoder runs rebuilt: one more attack")
+    _cast(average)
+    average.add_argument("--of", type=Path, nargs="+", required=True, metavar="RUN", help="of one view")
+    average.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="of pictures and result.json")
+    average.add_argument("--publish", type=Path, metavar="FOLDER", help="copy the figures there as privacy-*.json")
+    average.set_defaults(command=_average)
 
 
 def _add_excess(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -171,6 +181,13 @@ def _attack(arguments: argparse.Namespace) -> int:
     from privacy.commands import attack
 
     print(attack(arguments, say))
+    return 0
+
+
+def _average(arguments: argparse.Namespace) -> int:
+    from privacy.commands import average_of_runs
+
+    print(average_of_runs(arguments))
     return 0
 
 

@@ -56,10 +56,19 @@ def attack(arguments: argparse.Namespace, say: Say) -> str:
     return json.dumps(result, indent=1)
 
 
+def average_of_runs(arguments: argparse.Namespace) -> str:
+    """Average finished runs into one more; returns its result as JSON."""
+    from privacy.average import average
+
+    result = average(_pack_of(arguments), arguments.of, arguments.run, arguments.seed).to_dict()
+    if arguments.publish is not None:
+        publish(result, arguments.publish)
+    return json.dumps(result, indent=1)
+
+
 def excess_of_runs(arguments: argparse.Namespace, say: Say) -> str:
     """Compare finished runs; returns the result as JSON."""
-    places = places_of(arguments)
-    pack = read_pack(pack_path(places, spec_named(arguments.split, arguments.models), cast_of(arguments)))
+    places, pack = places_of(arguments), _pack_of(arguments)
 
     def judged(runs: list[Path]) -> list[Attack]:
         for run in runs:
@@ -86,6 +95,10 @@ def excess_of_runs(arguments: argparse.Namespace, say: Say) -> str:
     if arguments.publish is not None:
         publish(result, arguments.publish)
     return json.dumps(result, indent=1)
+
+
+def _pack_of(arguments: argparse.Namespace) -> Pack:
+    return read_pack(pack_path(places_of(arguments), spec_named(arguments.split, arguments.models), cast_of(arguments)))
 
 
 def _names(attacks: list[Attack]) -> list[str]:

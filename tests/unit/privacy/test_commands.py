@@ -14,6 +14,7 @@ from privacy import cli
 from privacy.pack import Group, Pack, write_pack
 from privacy.rebuild import LinearLayer
 from privacy.scene import Cast, Places, pack_path
+from privacy.trained import load_pictures
 from privacy.untrained import GuessingPlan, guessing_attack, rebuild_attack
 from tests.unit.privacy.conftest import blobs
 from tests.unit.privacy.test_linkage import SPLIT, Projection
@@ -188,3 +189,47 @@ def test_a_device_that_is_not_there_is_one_clear_line(world: list[str], capsys: 
     """Not torch's traceback."""
     assert cli.main(["attack", "decoder", *COMMON, *world, *TINY, "--device", "cuda"]) == cli.BAD_INPUT
     assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_an_average_of_two_attacks_is_nearer_than_each(
+    world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two starts of one small decoder err differently; the average counts as an attack of its own."""
+    runs = [tmp_path / "mean", tmp_path / "ridge"]
+    for run, start in zip(runs, ("mean-face", "ridge"), strict=True):
+        options = ["--view", "template", "--run", str(run), *TINY, "--start", start]
+        assert cli.main(["attack", "decoder", *COMMON, *world, *options]) == 0
+    of = ["--of", *map(str, runs), "--run", str(tmp_path / "both"), "--publish", str(tmp_path)]
+    capsys.readouterr()
+    assert cli.main(["average", *COMMON, *world, *of]) == 0
+    found = json.loads((tmp_path / "privacy-twin-average-from-template.json").read_text(encoding="utf-8"))
+    assert found == json.loads(capsys.readouterr().out) == json.loads((tmp_path / "both" / "result.json").read_text())
+    squared = [error_of(run) for run in (*runs, tmp_path / "both")]
+    assert squared[2] < (squared[0] + squared[1]) / 2
+    both = ["--message", str(tmp_path / "both"), "--template", str(tmp_path / "both")]
+    assert cli.main(["excess", *COMMON, *world, *both]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["excess_ssim"]["mean"] == 0
+
+
+def error_of(run: Path) -> float:
+    """Mean squared error of a run's pictures of the victims."""
+    made, _ = load_pictures(run)
+    return float(np.square(made.astype(np.float64) - blobs(2 * PEOPLE, 2)).mean())
+
+
+def test_an_average_of_different_views_is_refused(
+    world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Message and template are what is compared: they are not mixed. Nor is one run an average."""
+    for view in ("message", "template"):
+        options = ["--view", view, "--run", str(tmp_path / view), *TINY, "--passes", "0.25"]
+        assert cli.main(["attack", "decoder", *COMMON, *world, *options]) == 0
+    of = ["--of", str(tmp_path / "message"), str(tmp_path / "template"), "--run", str(tmp_path / "both")]
+    assert cli.main(["average", *COMMON, *world, *of]) == cli.BAD_INPUT
+    assert "view template, expected message" in capsys.readouterr().err
+    alone = ["--of", str(tmp_path / "message"), "--run", str(tmp_path / "both")]
+    assert cli.main(["average", *COMMON, *world, *alone]) == cli.BAD_INPUT
+    assert "two finished runs or more" in capsys.readouterr().err
+    absent = ["--of", str(tmp_path / "message"), str(tmp_path / "none"), "--run", str(tmp_path / "both")]
+    assert cli.main(["average", *COMMON, *world, *absent]) == cli.BAD_INPUT
+    assert "has not finished" in capsys.readouterr().err
