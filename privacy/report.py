@@ -83,9 +83,7 @@ def split_section(split: str, results: Sequence[Mapping[str, Any]]) -> str:
 def budget_words(settings: Mapping[str, Any]) -> str:
     """What an attack might spend, as a person reads it: every setting but those that are told elsewhere or are nil."""
     told = {name: value for name, value in settings.items() if name not in ELSEWHERE and value}
-    return ", ".join(
-        f"{name.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}" for name, value in told.items()
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in told.items())
 
 
 def published_section(path: Path) -> str:
@@ -107,6 +105,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list):
+        return " + ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _figure(value: Mapping[str, float] | float) -> str:

@@ -70,6 +70,8 @@ def test_the_page_tells_what_each_attacker_might_spend() -> None:
     assert "perceptual weight 0.5" in section
     assert "adversarial" not in section
     assert section.count("<tr>") == 3
+    averaged = result("average from message", {"ssim": 0.5}) | {"settings": {"view": "message", "of": ["plain", "w48"]}}
+    assert "of plain + w48" in split_section("paper", [averaged])
 
 
 def test_grown_attacks_are_published_beside_the_plain_one(tmp_path: Path) -> None:
