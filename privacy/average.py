@@ -22,14 +22,21 @@ from privacy.trained import RESULT, load_pictures, save_pictures
 def average(pack: Pack, runs: Sequence[Path], folder: Path, seed: int) -> Result:
     """The mean picture of each victim, judged and kept in the folder like the pictures of a run.
 
-    Raises ConfigError if there are fewer than two runs, or if they differ in split, view, victims or seed.
+    Raises ConfigError if there are fewer than two runs, or if they differ in view or from the pack in split, faces,
+    victims or seed.
     """
     if len(runs) < 2:
         raise ConfigError(f"an average needs two finished runs or more, got {len(runs)}")
     results = [_result(run) for run in runs]
     first, view = results[0], str(results[0]["settings"]["view"])
+    expected = {
+        "split_digest": pack.meta["split_digest"],
+        "seed": seed,
+        "faces": len(pack.attacker.names),
+        "view": view,
+    }
     for run, found in zip(runs, results, strict=True):
-        _check_same(run, found, first)
+        _check(run, found, expected)
     pictures, names = zip(*(load_pictures(run) for run in runs), strict=True)
     if any(rebuilt != pack.victim.names for rebuilt in names):
         raise ConfigError("the runs rebuilt other victims than this pack's: attack again with the same --pairs")
@@ -59,9 +66,8 @@ def _result(run: Path) -> dict[str, Any]:
     return found
 
 
-def _check_same(run: Path, result: dict[str, Any], first: dict[str, Any]) -> None:
-    for key in ("split_digest", "seed"):
-        if result[key] != first[key]:
-            raise ConfigError(f"{run}: {key} {result[key]}, expected {first[key]}")
-    if result["settings"]["view"] != first["settings"]["view"]:
-        raise ConfigError(f"{run}: view {result['settings']['view']}, expected {first['settings']['view']}")
+def _check(run: Path, result: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = {**result, "faces": result["n"]["attacker_faces"], "view": result["settings"]["view"]}
+    for key, value in expected.items():
+        if found[key] != value:
+            raise ConfigError(f"{run}: {key} {found[key]}, expected {value}")
