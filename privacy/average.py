@@ -1,4 +1,4 @@
-"""The average of finished attacks on the same messages: their errors differ, so it is nearer than each of them.
+"""The average of finished attacks on the same messages: where their errors differ they cancel.
 
 Costs no training. An attacker who may train one decoder may train two, so a verdict counts it.
 """

@@ -14,6 +14,7 @@ Everything of research faces stays below --cache, which git ignores; --publish c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -161,13 +162,11 @@ def _rate(text: str) -> float:
 
 def _number(kind: type[N], text: str, expected: str, holds: Callable[[N], bool]) -> N:
     """Raises ArgumentTypeError, which argparse shows as one line."""
-    try:
+    with contextlib.suppress(ValueError):
         number = kind(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}") from error
-    if not holds(number):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
-    return number
+        if holds(number):
+            return number
+    raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
 
 
 def _observe(arguments: argparse.Namespace) -> int:

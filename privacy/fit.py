@@ -53,10 +53,12 @@ class Machine:
     threads: int = 1
 
 
-SHORT = {
+SHORT = {  # the settings that a person may choose, in names of runs and files
     "width": "w",
     "blocks": "b",
     "passes": "x",
+    "batch": "n",
+    "learning_rate": "r",
     "start": "",
     "ssim_weight": "s",
     "perceptual_weight": "p",

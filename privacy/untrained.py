@@ -20,7 +20,7 @@ from privacy.record import Result, names_of, picture_metrics, sizes
 from recognition_service.decision import OperatingPoint
 
 Say = Callable[[str], None]
-RIDGE_CELLS = 800_000  # to learn from: plenty for the thousand or so features of a cell
+RIDGE_CELLS = 3_000_000  # to learn from: plenty for the thousand or so features of a cell
 KNOWN_PEOPLE = (64, 128, 256, 512)
 CLIMBS = 3  # victims of the baseline that is told similarities: it wins, so three suffice
 

@@ -244,7 +244,7 @@ def test_a_deletion_in_the_middle_of_a_snapshot_leaves_none(realm: Realm) -> Non
         def written() -> bool:
             try:
                 gallery.maintenance.write_snapshot()
-            except GalleryError:  # a completion that the background had begun drops what is being written, once more
+            except GalleryError:  # the service's follower, who looks for deletions too, drops it once more
                 return False
             return path.exists()
 
